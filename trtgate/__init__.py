@@ -1,0 +1,1 @@
+"""trtgate: is a TensorRT model still fast and still right?"""

@@ -1,0 +1,1 @@
+"""The pull-request gate: runs both sides and asks judge for the verdict."""

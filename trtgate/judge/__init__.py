@@ -1,0 +1,1 @@
+"""Judging: pure arithmetic on records, without torch and without a GPU."""

@@ -1,0 +1,1 @@
+"""Measuring: device identity, the only clock, parity, memory and inspection."""

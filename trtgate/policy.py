@@ -1,0 +1,195 @@
+"""Thresholds and tolerances: every number that someone chose, with its reason beside it.
+
+The defaults below hold where trtgate.toml is silent. A key that this file does not know is refused with the nearest
+known one, because a misspelt threshold that is ignored is a gate that sleeps.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trtgate.case import BackendName, Case, Precision, Quantity
+from trtgate.errors import PolicyError
+from trtgate.record import Identity
+
+FILE_NAME = "trtgate.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MeasureSettings(_Section):
+    """How long and how carefully a quantity is timed."""
+
+    min_rounds: int = Field(default=20, ge=5, description="below 20 rounds a median's interval is wider than 1% here")
+    max_rounds: int = Field(default=200, ge=5, description="more rounds than this tell nothing new about one process")
+    seconds: float = Field(default=0.5, gt=0, description="time budget of one quantity of one case, warm-up excluded")
+    target_half_width: float = Field(default=0.005, gt=0, description="stop early once every ratio is this certain")
+    block_rounds: int = Field(default=10, ge=1, description="rounds between two looks at the GPU's clocks")
+    warmup_seconds: float = Field(default=2.0, gt=0, description="warm-up gives up on steadiness after this long")
+    steady_within: float = Field(default=0.02, gt=0, description="two windows of warm-up medians this close are steady")
+    max_discarded_blocks: int = Field(default=10, ge=0, description="more throttled blocks than this fail the case")
+    throughput_seconds: float = Field(default=0.02, gt=0, description="length of one back-to-back burst")
+    confidence: float = Field(default=0.99, gt=0.5, lt=1, description="of every interval that is printed or asserted")
+
+
+class ParityTolerance(_Section):
+    """A candidate's relative L2 error may be ``factor`` times plain PyTorch's, or ``floor``, whichever is larger."""
+
+    factor: float = Field(gt=0)
+    floor: float = Field(gt=0)
+
+
+def _default_tolerances() -> dict[Precision, ParityTolerance]:
+    # Factors: torch._dynamo.utils.same allows 2x (3x in half precision). Floors: a few roundings of the datatype.
+    return {
+        Precision.FP32: ParityTolerance(factor=3.0, floor=1e-5),
+        Precision.TF32: ParityTolerance(factor=3.0, floor=1e-3),
+        Precision.FP16: ParityTolerance(factor=3.0, floor=1e-3),
+        Precision.BF16: ParityTolerance(factor=3.0, floor=8e-3),
+        Precision.INT8: ParityTolerance(factor=3.0, floor=2e-2),
+        Precision.FP8: ParityTolerance(factor=3.0, floor=2e-2),
+    }
+
+
+class ParitySettings(_Section):
+    """What counts as the same computation."""
+
+    batches: int = Field(default=4, ge=1, description="seeded batches that are compared")
+    min_logit_spread: float = Field(
+        default=1e-3, gt=0, description="a reference whose outputs hardly vary cannot show an error"
+    )
+    top1_agreement: float = Field(default=0.99, ge=0, le=1, description="MLPerf's 99% of the float32 task metric")
+    tolerance: dict[Precision, ParityTolerance] = Field(default_factory=_default_tolerances)
+
+    @model_validator(mode="after")
+    def _every_precision_has_a_tolerance(self) -> Self:
+        # A table in the file changes the precisions it names and leaves the rest at their defaults.
+        merged = _default_tolerances() | self.tolerance
+        object.__setattr__(self, "tolerance", merged)
+        return self
+
+
+class Floor(_Section):
+    """A speedup that must hold: the lower bound of its interval has to reach ``at_least``."""
+
+    gpu: str = Field(description="shell pattern for the GPU's name")
+    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'")
+    quantity: Quantity
+    baseline: Literal["eager", "eager_graph", "inductor"]
+    workload: str
+    backend: BackendName
+    precision: Precision
+    shape: str
+    at_least: float = Field(gt=0)
+    reason: str = Field(min_length=1)
+
+    def applies(self, case: Case, quantity: Quantity, identity: Identity) -> bool:
+        """Whether this floor names the case on this machine."""
+        return (
+            (self.workload, self.backend, self.precision, self.shape, self.quantity)
+            == (case.workload, case.backend, case.precision, case.shape, quantity)
+            and fnmatch.fnmatchcase(identity.gpu or "", self.gpu)
+            and _runtime_matches(self.runtime, identity)
+        )
+
+
+class KnownFailure(_Section):
+    """A row that is known to fail here. It still runs, and turns the run red the day it passes."""
+
+    case: str = Field(description="shell pattern for case ids")
+    stage: Literal["build", "parity", "run", "optimisation"]
+    runtime: str = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
+    architecture: str = Field(default="*", description="shell pattern for the compute capability, such as sm_90")
+    reason: str = Field(min_length=1)
+
+    def applies(self, case: Case, identity: Identity) -> bool:
+        """Whether this entry names the case on this machine."""
+        return (
+            fnmatch.fnmatchcase(case.id, self.case)
+            and fnmatch.fnmatchcase(identity.architecture or "cpu", self.architecture)
+            and _runtime_matches(self.runtime, identity)
+        )
+
+
+def _runtime_matches(pattern: str, identity: Identity) -> bool:
+    names = (
+        f"{identity.tensorrt_flavour} {identity.tensorrt}",
+        f"torch {identity.torch}",
+        f"onnxruntime {identity.onnxruntime}",
+    )
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+class Policy(_Section):
+    """Everything that trtgate.toml may say."""
+
+    measure: MeasureSettings = MeasureSettings()
+    parity: ParitySettings = Field(default_factory=ParitySettings)
+    floor: tuple[Floor, ...] = ()
+    known_failure: tuple[KnownFailure, ...] = ()
+
+    def floors_for(self, case: Case, quantity: Quantity, identity: Identity) -> list[Floor]:
+        """The speedup floors that this case must reach on this machine."""
+        return [floor for floor in self.floor if floor.applies(case, quantity, identity)]
+
+    def known_failure_for(self, case: Case, identity: Identity) -> KnownFailure | None:
+        """The entry that explains why this case is expected to fail here, if there is one."""
+        return next((known for known in self.known_failure if known.applies(case, identity)), None)
+
+
+def load(path: Path | None) -> Policy:
+    """Read a policy file; without one, the defaults.
+
+    Raises:
+        PolicyError: unreadable, not TOML, an unknown key, or a value out of range.
+    """
+    if path is None:
+        return Policy()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read ({error.strerror}).", "Name a readable policy file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path} is not valid TOML: {error}.", "Mend the line that is named.") from None
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise PolicyError(f"{path}: unknown key '{where}'.", _nearest(first["loc"])) from None
+        raise PolicyError(
+            f"{path}: {where} is {first.get('input')!r}: {first['msg']}.", "Correct that value."
+        ) from None
+
+
+def find(start: Path) -> Path | None:
+    """The nearest trtgate.toml in a folder or one above it."""
+    return next((here / FILE_NAME for here in (start, *start.parents) if (here / FILE_NAME).is_file()), None)
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    """Walk the models along an unknown key's path and name the known key that is closest to it."""
+    model: type[BaseModel] = Policy
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = _section_of(field.annotation) or model
+    known = sorted(model.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return (f"Did you mean '{near[0]}'? " if near else "") + f"Known keys there: {', '.join(known)}."
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -1,0 +1,1 @@
+"""Terminal, markdown and HTML reports: they print verdicts and decide nothing."""

@@ -1,0 +1,1 @@
+"""Journal, history folders and queries over many runs, without torch."""

@@ -1,0 +1,1 @@
+"""Models to measure, one file a family."""

@@ -1,0 +1,55 @@
+"""The contract of a workload: a named model with inputs that make a comparison of its outputs meaningful."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Workload(ABC):
+    """A model and its data.
+
+    Attributes:
+        name: as it stands in case ids.
+        input_names: one name an input, in the order of the module's positional arguments.
+        output_names: one name an output.
+        has_sequence: whether inputs have a token dimension.
+        default_sequence: tokens an input where the case does not say; None without the dimension.
+        fingerprint: changes whenever weights or architecture change; part of every cache key.
+    """
+
+    name: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    has_sequence: bool = False
+    default_sequence: int | None = None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of what determines the module: name, seed, weights' origin, library version."""
+
+    @abstractmethod
+    def module(self) -> torch.nn.Module:
+        """A new float32 module on the CPU, in eval mode, without gradients; equal weights at every call."""
+
+    @abstractmethod
+    def inputs(self, batch: int, sequence: int | None, seed: int) -> tuple[torch.Tensor, ...]:
+        """One batch of realistic inputs on the CPU: float32 or integer tensors, a function of the arguments alone.
+
+        Args:
+            batch: size of the first dimension.
+            sequence: tokens an input, or None.
+            seed: which of the seeded batches.
+        """
+
+    def calibration_inputs(self, count: int, sequence: int | None, seed: int) -> tuple[torch.Tensor, ...]:
+        """Data to calibrate quantisation with: ``count`` examples that `inputs` never returns for parity's seeds."""
+        return self.inputs(count, sequence, seed=1_000_003 + seed)
+
+    def evaluation(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Held-out inputs and labels for the task metric (top-1), or None where the workload has no task."""
+        return None
