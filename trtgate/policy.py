@@ -35,8 +35,26 @@ class MeasureSettings(_Section):
     block_rounds: int = Field(default=10, ge=1, description="rounds between two looks at the GPU's clocks")
     warmup_seconds: float = Field(default=2.0, gt=0, description="warm-up gives up on steadiness after this long")
     steady_within: float = Field(default=0.02, gt=0, description="two windows of warm-up medians this close are steady")
+    warmup_window_rounds: int = Field(
+        default=5, ge=3, description="fewest samples a warm-up window; three are the least that have a spread"
+    )
+    warmup_window_seconds: float = Field(
+        default=0.025, gt=0, description="shortest warm-up window; five graph replays end before a GPU's clocks have moved"
+    )
     max_discarded_blocks: int = Field(default=10, ge=0, description="more throttled blocks than this fail the case")
     throughput_seconds: float = Field(default=0.02, gt=0, description="length of one back-to-back burst")
+    min_burst: int = Field(
+        default=10, ge=2, description="inferences a burst on a GPU: the last one's synchronisation is under a tenth"
+    )
+    min_burst_cpu: int = Field(default=2, ge=1, description="inferences a burst on a CPU, where each ends by itself")
+    spacer_seconds: float = Field(
+        default=2e-4, gt=0, description="first length of the kernel that holds the stream: ten launches of a CUDA graph"
+    )
+    max_spacer_seconds: float = Field(
+        default=0.02,
+        gt=0,
+        description="work not queued behind this is host-bound: ungraphed eager models take up to 6 ms to launch",
+    )
     confidence: float = Field(default=0.99, gt=0.5, lt=1, description="of every interval that is printed or asserted")
 
 
@@ -67,6 +85,12 @@ class ParitySettings(_Section):
         default=1e-3, gt=0, description="a reference whose outputs hardly vary cannot show an error"
     )
     top1_agreement: float = Field(default=0.99, ge=0, le=1, description="MLPerf's 99% of the float32 task metric")
+    evaluation_examples: int = Field(
+        default=256, ge=1, description="of the held-out set; one flipped digit is 0.4%, and batch 1 still takes 0.1 s"
+    )
+    min_sqnr_db: float = Field(
+        default=20.0, gt=0, description="signal to quantisation noise against float64: a tenth of the signal's norm"
+    )
     tolerance: dict[Precision, ParityTolerance] = Field(default_factory=_default_tolerances)
 
     @model_validator(mode="after")
@@ -128,11 +152,20 @@ def _runtime_matches(pattern: str, identity: Identity) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
+class StoreSettings(_Section):
+    """Limits of the history."""
+
+    max_file_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="the default matrix takes 5 MB; fifty times that is not a run of ours"
+    )
+
+
 class Policy(_Section):
     """Everything that trtgate.toml may say."""
 
     measure: MeasureSettings = MeasureSettings()
     parity: ParitySettings = Field(default_factory=ParitySettings)
+    store: StoreSettings = StoreSettings()
     floor: tuple[Floor, ...] = ()
     known_failure: tuple[KnownFailure, ...] = ()
 

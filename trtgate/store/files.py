@@ -1,0 +1,133 @@
+"""Reading and writing files so that a failure loses nothing and says what to do."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from trtgate.errors import RecordError, StorageError
+
+_FIXES = {
+    errno.ENOSPC: "Free some space or choose another folder, then run again; what was stored before is intact.",
+    errno.EDQUOT: "Free some of your quota or choose another folder; what was stored before is intact.",
+    errno.EROFS: "Choose a folder on a writable file system.",
+    errno.EACCES: "Change its permissions or choose another folder.",
+    errno.EPERM: "Change its permissions or choose another folder.",
+    errno.ENOTDIR: "One part of that path is a file; choose another folder.",
+    errno.EEXIST: "One part of that path is a file; choose another folder.",
+    errno.ENOENT: "Check the path.",
+    errno.EISDIR: "Name a file, not a folder.",
+}
+
+
+def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
+    """Turn what the operating system says into a sentence and an instruction.
+
+    Args:
+        doing: the verb that failed, such as ``write`` or ``read``.
+        path: the file or folder that the user knows.
+        error: what was raised.
+    """
+    why = error.strerror or str(error)
+    fix = _FIXES.get(error.errno or 0, "Check the disk and the path, then run again.")
+    return StorageError(f"Cannot {doing} {path}: {why}.", fix)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        StorageError: it cannot be created, or a file stands in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error("create the folder", folder, error) from None
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a UTF-8 text file that has a sane size.
+
+    Args:
+        path: the file.
+        max_bytes: refuse anything larger before reading it.
+
+    Raises:
+        StorageError: missing, a folder, or unreadable.
+        RecordError: larger than ``max_bytes``, or not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            # One byte more than allowed tells "too large" even where the size on disk is unknown (a pipe, /proc).
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise storage_error("read", path, error) from None
+    if len(data) > max_bytes:
+        raise RecordError(
+            f"{path} is larger than {max_bytes:,} bytes, which no history of ours is.",
+            "Name another file, or raise max_file_bytes in the [store] section of trtgate.toml.",
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            f"{path} is not text (byte {error.start} is not UTF-8).", "Restore the file or name another one."
+        ) from None
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parse strict JSON: no NaN, no infinity, no bottomless nesting.
+
+    Raises:
+        RecordError: not JSON, with the line and column.
+    """
+    try:
+        return json.loads(text, parse_constant=lambda name: _refuse_constant(name, source))
+    except json.JSONDecodeError as error:
+        raise RecordError(
+            f"{source} is damaged or cut off at line {error.lineno}, column {error.colno}: {error.msg}.",
+            "Restore the file or record it again.",
+        ) from None
+    except RecursionError:
+        raise RecordError(f"{source} is nested too deeply to be a record.", "Name a file that trtgate wrote.") from None
+
+
+def _refuse_constant(name: str, source: str) -> NoReturn:
+    raise RecordError(f"{source} holds {name}, which no measurement of ours is.", "Record it again.")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file as a whole: readers see the old text or the new text, also after a crash or on a full disk.
+
+    Raises:
+        StorageError: the text could not be written; the old file is untouched.
+    """
+    temporary: Path | None = None
+    try:
+        # Not *.json: neither pytest-benchmark's glob nor ours may take a half-written file for a run.
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(path.stat().st_mode if path.exists() else 0o644)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise storage_error("write", path, error) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new or renamed entry of a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,232 @@
+"""Histories: one folder a GPU and stack, one file a run, in pytest-benchmark's own format.
+
+A run enters as ``passed`` or ``failed``. Only runs that passed or were accepted by a person are baselines; failed ones
+are kept apart in ``rejected/``, where neither pytest-benchmark nor trtgate looks for the latest run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from trtgate.errors import RecordError, StorageError, UsageError
+from trtgate.record import Identity, Record
+from trtgate.store import host_format
+from trtgate.store.files import make_folder, storage_error, write_atomic
+from trtgate.store.locking import folder_lock
+from trtgate.store.run import (
+    DEFAULT_MAX_BYTES,
+    Run,
+    RunStatus,
+    load_document,
+    load_run,
+    only_identity,
+    require_distinct,
+)
+
+__all__ = [
+    "REJECTED",
+    "Run",
+    "RunStatus",
+    "accept",
+    "latest_comparable",
+    "load_run",
+    "merge",
+    "next_number",
+    "quarantine",
+    "run_paths",
+    "same_stack",
+    "save_run",
+]
+
+REJECTED: Final = "rejected"
+_NUMBERED = re.compile(r"(?P<number>[0-9]{4})_.*\.json")
+_LAST_NUMBER: Final = 9999
+
+
+def run_paths(folder: Path, *, rejected: bool = False) -> list[Path]:
+    """Runs of a history folder, oldest first.
+
+    pytest-benchmark saves one level lower, in a folder named after the interpreter; both levels are listed.
+
+    Args:
+        folder: a history folder, or one above several of them.
+        rejected: list the runs that were set apart instead.
+
+    Raises:
+        StorageError: the folder is missing or unreadable.
+    """
+    if not folder.is_dir():
+        raise StorageError(f"There is no history folder {folder}.", "Record a run first, or name another folder.")
+    found = [path for path in folder.rglob("[0-9]*.json") if _NUMBERED.fullmatch(path.name) and path.is_file()]
+    kept = [path for path in found if (path.parent.name == REJECTED) is rejected]
+    return sorted(kept, key=lambda path: (path.name, path))
+
+
+def same_stack(one: Identity, other: Identity) -> bool:
+    """Whether runs of two machines may be compared at all; `judge` then decides for each quantity."""
+    fields = ["gpu", "architecture", "driver", "cuda", "tensorrt_flavour", "tensorrt", "torch"]
+    if one.gpu is None:
+        fields += ["cpu", "threads", "onnxruntime"]
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def latest_comparable(
+    folder: Path, identity: Identity, *, before: Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES
+) -> Path | None:
+    """The newest run that is a baseline for this machine and stack, or None.
+
+    A file that cannot be read stops the search with its error: stepping over it would move the baseline in silence.
+
+    Args:
+        folder: the history folder.
+        identity: the machine and stack to compare on.
+        before: leave out this run and every later one.
+        max_bytes: refuse larger files.
+    """
+    paths = run_paths(folder) if folder.is_dir() else []
+    if before is not None:
+        paths = [path for path in paths if path.name < before.name]
+    for path in reversed(paths):
+        run = load_run(path, max_bytes=max_bytes)
+        if run.status in (RunStatus.PASSED, RunStatus.ACCEPTED) and same_stack(run.identity, identity):
+            return path
+    return None
+
+
+def save_run(
+    folder: Path,
+    records: Iterable[Record],
+    *,
+    status: RunStatus,
+    reason: str = "",
+    nodes: Mapping[tuple[str, str], str] | None = None,
+) -> Path:
+    """Write a run under the next free number, without pytest.
+
+    Args:
+        folder: the history folder, ``results/<identity.folder>``; a failed run goes to its ``rejected/``.
+        records: of one machine and stack.
+        status: whether it may be a baseline.
+        reason: why it failed or was accepted.
+        nodes: pytest node id by record key, so that pytest-benchmark finds the rows again.
+
+    Returns:
+        The new file.
+
+    Raises:
+        RecordError: no records, two of the same key, or of different machines.
+        StorageError: the folder cannot be written; nothing in it has changed.
+    """
+    kept = tuple(records)
+    if not kept:
+        raise RecordError("There is no record to save.", "Measure something first.")
+    require_distinct(kept, "the new run")
+    only_identity(kept, "the new run")
+    now = datetime.now(UTC)
+    others = (record for record in kept if not host_format.is_row(record))
+    top = host_format.section(status, reason, others)
+    text = host_format.dump(host_format.document(kept, top, now.isoformat(), nodes or {}))
+    target = folder / REJECTED if status is RunStatus.FAILED else folder
+    make_folder(target)
+    commit = next((record.commit for record in kept if record.commit), None) or "unversioned"
+    with folder_lock(folder):
+        path = target / f"{next_number(target)}_{_safe(commit)}_{now:%Y%m%d_%H%M%S}.json"
+        write_atomic(path, text)
+    return path
+
+
+def next_number(folder: Path) -> str:
+    """The next free run number of a folder; hold its `folder_lock` until the file is written.
+
+    Raises:
+        StorageError: all four-digit numbers are used, beyond which pytest-benchmark sorts wrongly.
+    """
+    matches = (_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
+    last = max((int(match["number"]) for match in matches if match), default=0)
+    if last >= _LAST_NUMBER:
+        raise StorageError(
+            f"{folder} has a run number {last}, the last one there is.",
+            "Move old runs into a Parquet store ('trtgate trend --ingest') and start a new folder.",
+        )
+    return f"{last + 1:04d}"
+
+
+def accept(path: Path, reason: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
+    """Make a run a baseline, with a reason; a run in ``rejected/`` returns to its folder under a new number.
+
+    Returns:
+        Where the run is now.
+
+    Raises:
+        UsageError: no reason.
+        RecordError: the run cannot be read.
+        StorageError: the folder cannot be written; the run is unchanged.
+    """
+    if not reason.strip():
+        raise UsageError("No reason was given.", "Write why this run may become the baseline: --reason '...'.")
+    load_run(path, max_bytes=max_bytes)
+    folder = path.parent.parent if path.parent.name == REJECTED else path.parent
+    with folder_lock(folder):
+        data = load_document(path, max_bytes)
+        accepted_at = datetime.now(UTC).isoformat(timespec="seconds")
+        data[host_format.KEY] |= {"status": RunStatus.ACCEPTED, "reason": reason.strip(), "accepted_at": accepted_at}
+        target = path if folder == path.parent else folder / f"{next_number(folder)}_{_without_number(path.name)}"
+        write_atomic(target, host_format.dump(data))
+        if target != path:
+            path.unlink()
+    return target
+
+
+def quarantine(path: Path, reason: str = "", *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
+    """Mark a run as failed and move it to ``rejected/`` beside it, so that it never becomes anyone's latest run.
+
+    Raises:
+        RecordError: the file is not a run.
+        StorageError: it cannot be moved.
+    """
+    if path.parent.name == REJECTED:
+        return path
+    rejected = path.parent / REJECTED
+    make_folder(rejected)
+    with folder_lock(path.parent):
+        data = load_document(path, max_bytes)
+        data[host_format.KEY] |= {"status": RunStatus.FAILED, "reason": reason or data[host_format.KEY]["reason"]}
+        target = rejected / path.name
+        if target.exists():
+            target = rejected / f"{next_number(rejected)}_{_without_number(path.name)}"
+        write_atomic(target, host_format.dump(data))
+        try:
+            path.unlink()
+        except OSError as error:
+            raise storage_error("move", path, error) from None
+    return target
+
+
+def merge(runs: Sequence[Iterable[Record]]) -> list[Record]:
+    """Join a matrix that was recorded in several goes; where two hold the same key, the later one counts.
+
+    Raises:
+        RecordError: nothing to join, or records of different machines or commits.
+    """
+    joined = {record.key: record for records in runs for record in records}
+    if not joined:
+        raise RecordError("There is no record to merge.", "Name runs in which something was measured.")
+    records = list(joined.values())
+    only_identity(records, "the merged run")
+    commits = {record.commit for record in records}
+    if len(commits) > 1:
+        named = ", ".join(sorted(str(commit) for commit in commits))
+        raise RecordError(f"The runs to merge are of different commits: {named}.", "Merge runs of one commit only.")
+    return records
+
+
+def _safe(commit: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+-]", "-", commit)[:40]
+
+
+def _without_number(name: str) -> str:
+    return name.split("_", 1)[1]

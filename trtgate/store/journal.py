@@ -1,0 +1,195 @@
+"""The append-only journal: every finished benchmark is on disk before the next one starts.
+
+One line of JSON a benchmark, ``{"node": <pytest node id>, "record": {...}}``. A process that dies loses at most the
+benchmark in progress; the line that it was writing is recognised by its missing line feed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trtgate.errors import RecordError
+from trtgate.policy import StoreSettings
+from trtgate.record import Identity, Record
+from trtgate.store.files import make_folder, parse_json, storage_error, sync_folder
+from trtgate.store.locking import acquire
+
+_TAIL_BYTES = 65_536
+
+
+class TornLineWarning(UserWarning):
+    """The last line of a journal was cut off, because its writer died; it is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line: the record, and the pytest node id of the benchmark that left it (empty without pytest)."""
+
+    node: str
+    record: Record
+
+
+class Journal:
+    """A file of entries that several processes may append to at once.
+
+    Args:
+        path: the file; it and its folders are created by the first `append`.
+        max_bytes: refuse to read a larger file.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int = StoreSettings().max_file_bytes) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+
+    def append(self, record: Record, node: str = "") -> None:
+        """Add one entry and return once it is on the disk.
+
+        Raises:
+            StorageError: the disk is full, the folder read-only, or the file locked; earlier entries are intact.
+        """
+        line = json.dumps({"node": node, "record": record.to_json()}, allow_nan=False, separators=(",", ":")) + "\n"
+        make_folder(self.path.parent)
+        try:
+            with self._opened(os.O_RDWR | os.O_APPEND | os.O_CREAT) as handle:
+                size = self._without_torn_tail(handle)
+                try:
+                    _write_all(handle, line.encode("utf-8"))
+                    os.fsync(handle)
+                except OSError:
+                    # A full disk may have taken half the line: take it back while the lock is held.
+                    if os.fstat(handle).st_size > size:
+                        os.ftruncate(handle, size)
+                    raise
+                if size == 0:
+                    sync_folder(self.path.parent)
+        except OSError as error:
+            raise storage_error("append to the journal", self.path, error) from None
+
+    def entries(self) -> list[Entry]:
+        """All whole entries, in the order in which they were written; none if there is no journal yet.
+
+        Raises:
+            RecordError: a line other than a torn last one is damaged, foreign or of a newer schema; names the line.
+            StorageError: the file cannot be read.
+        """
+        try:
+            with self._opened(os.O_RDONLY, shared=True) as handle, os.fdopen(os.dup(handle), "rb") as file:
+                data = file.read(self.max_bytes + 1)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise storage_error("read the journal", self.path, error) from None
+        if len(data) > self.max_bytes:
+            raise RecordError(
+                f"The journal {self.path} is larger than {self.max_bytes:,} bytes.",
+                "Start a new one, or raise max_file_bytes in the [store] section of trtgate.toml.",
+            )
+        *lines, tail = data.split(b"\n")
+        if tail:
+            self._warn_of_torn_line(len(tail))
+        return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+
+    def records(self) -> list[Record]:
+        """The records of `entries`."""
+        return [entry.record for entry in self.entries()]
+
+    def finished(self, identity: Identity | None = None, commit: str | None = None) -> dict[str, list[Record]]:
+        """What a resumed run need not do again, by pytest node id.
+
+        Args:
+            identity: count only records of this very machine and stack; a run must not be resumed on another.
+            commit: count only records of this commit.
+        """
+        done: dict[str, list[Record]] = {}
+        for entry in self.entries():
+            same_machine = identity is None or entry.record.identity == identity
+            if same_machine and (commit is None or entry.record.commit == commit):
+                done.setdefault(entry.node, []).append(entry.record)
+        return done
+
+    def set_aside(self) -> Path | None:
+        """Rename the journal, so that a new run starts an empty one and nothing is lost.
+
+        Returns:
+            The new path, or None if there was no journal.
+
+        Raises:
+            StorageError: it cannot be renamed.
+        """
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        aside = self.path.with_name(f"{self.path.stem}.{stamp}{self.path.suffix}")
+        try:
+            with self._opened(os.O_RDWR):
+                self.path.rename(aside)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error("rename the journal", self.path, error) from None
+        return aside
+
+    @contextmanager
+    def _opened(self, flags: int, *, shared: bool = False) -> Iterator[int]:
+        """Open and lock the file that bears the journal's name at the moment of locking."""
+        while True:
+            handle = os.open(self.path, flags | os.O_CLOEXEC, 0o644)
+            try:
+                acquire(handle, self.path, shared=shared)
+                # While this process waited for the lock, another may have set the journal aside.
+                if self._is_current(handle):
+                    yield handle
+                    return
+            finally:
+                os.close(handle)
+
+    def _is_current(self, handle: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _without_torn_tail(self, handle: int) -> int:
+        """Cut off a last line without its line feed; return the size that is left."""
+        size = os.fstat(handle).st_size
+        end = size
+        while end > 0:
+            start = max(0, end - _TAIL_BYTES)
+            position = os.pread(handle, end - start, start).rfind(b"\n")
+            if position >= 0:
+                end = start + position + 1
+                break
+            end = start
+        if end < size:
+            self._warn_of_torn_line(size - end)
+            os.ftruncate(handle, end)
+        return end
+
+    def _warn_of_torn_line(self, size: int) -> None:
+        warnings.warn(
+            f"The last line of {self.path} ({size} bytes) was cut off when its writer died; it is dropped. "
+            "Measure that benchmark again.",
+            TornLineWarning,
+            stacklevel=4,
+        )
+
+    def _parse(self, line: bytes, number: int) -> Entry:
+        source = f"{self.path}, line {number},"
+        try:
+            data = parse_json(line.decode("utf-8"), source)
+        except UnicodeDecodeError:
+            raise RecordError(f"{source} is not text.", "Restore the file or record it again.") from None
+        if not isinstance(data, dict) or set(data) != {"node", "record"} or not isinstance(data["node"], str):
+            raise RecordError(f"{source} is not a journal entry.", "Name a journal that trtgate wrote.")
+        return Entry(data["node"], Record.from_json(data["record"], source))
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """Write in one call, which concurrent readers see whole; go on only where the system took less."""
+    while data:
+        data = data[os.write(handle, data) :]

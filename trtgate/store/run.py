@@ -1,0 +1,145 @@
+"""One stored run, read strictly: a gate must not judge a file that it only half understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from trtgate.errors import RecordError
+from trtgate.policy import StoreSettings
+from trtgate.record import Identity, Record
+from trtgate.store import host_format
+from trtgate.store.files import parse_json, read_text
+
+DEFAULT_MAX_BYTES: Final = StoreSettings().max_file_bytes
+
+
+class RunStatus(StrEnum):
+    """What a run may be used for: PASSED and ACCEPTED are baselines, FAILED is evidence."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ACCEPTED = "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stored run.
+
+    Attributes:
+        path: its file.
+        status: whether it may be a baseline.
+        reason: why it failed or was accepted; empty when it passed.
+        commit: commit of its records, None where none was known.
+        created_at: ISO 8601 time of the run.
+        records: every record, rows first.
+        identity: machine and stack; the same for all its records.
+    """
+
+    path: Path
+    status: RunStatus
+    reason: str
+    commit: str | None
+    created_at: str
+    records: tuple[Record, ...]
+    identity: Identity
+
+    @property
+    def by_key(self) -> dict[tuple[str, str], Record]:
+        """Records by case id and quantity."""
+        return {record.key: record for record in self.records}
+
+
+def load_run(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Run:
+    """Read one run.
+
+    Args:
+        path: a file that pytest-benchmark or `save_run` wrote.
+        max_bytes: refuse a larger file.
+
+    Raises:
+        StorageError: the file is missing or unreadable.
+        RecordError: damaged, cut off, too large, foreign, of a newer schema, without records, of more than one
+            machine, or with two records of the same case and quantity.
+    """
+    data = load_document(path, max_bytes)
+    top = data[host_format.KEY]
+    records = tuple(_records(data, path))
+    if not records:
+        raise RecordError(f"{path} holds no record.", "Name a run in which something was measured.")
+    require_distinct(records, str(path))
+    return Run(
+        path=path,
+        status=RunStatus(top["status"]),
+        reason=str(top.get("reason") or ""),
+        commit=next((record.commit for record in records if record.commit), None),
+        created_at=str(data.get("datetime") or ""),
+        records=records,
+        identity=only_identity(records, str(path)),
+    )
+
+
+def load_document(path: Path, max_bytes: int) -> dict[str, Any]:
+    """Read a file as it is, with the checks that make it one of ours; its records are not looked at.
+
+    Raises:
+        StorageError, RecordError: as `load_run`.
+    """
+    data = parse_json(read_text(path, max_bytes), str(path))
+    if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
+        raise RecordError(f"{path} is not a pytest-benchmark file.", "Name a run below results/.")
+    top = data.get(host_format.KEY)
+    if not isinstance(top, dict) or not isinstance(top.get("records", []), list):
+        raise RecordError(
+            f"{path} was written by pytest-benchmark without trtgate.", "Move it out of the history, or name another."
+        )
+    version = top.get("schema_version", host_format.SCHEMA)
+    if not isinstance(version, int) or version > host_format.SCHEMA:
+        raise RecordError(
+            f"{path} has history schema {version}; this release reads up to {host_format.SCHEMA}.",
+            "Install the trtgate release that wrote it, or a newer one.",
+        )
+    if top.get("status") not in set(RunStatus):
+        raise RecordError(
+            f"{path} has the status {top.get('status')!r}, which is none of {', '.join(RunStatus)}.",
+            "Restore the file or record it again.",
+        )
+    return data
+
+
+def _records(data: dict[str, Any], path: Path) -> Iterable[Record]:
+    for number, row in enumerate(data["benchmarks"], start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("extra_info", {}), dict):
+            raise RecordError(f"{path}, row {number}, is not a benchmark.", "Restore the file or record it again.")
+        # A row without our key is a benchmark of the user's own, which ran in the same session.
+        if (ours := row.get("extra_info", {}).get(host_format.KEY)) is not None:
+            yield Record.from_json(ours, f"{path}, row {number},")
+    for number, record in enumerate(data[host_format.KEY].get("records", []), start=1):
+        yield Record.from_json(record, f"{path}, trtgate record {number},")
+
+
+def require_distinct(records: Iterable[Record], source: str) -> None:
+    """Refuse two records of the same case and quantity, which a re-run plugin would leave."""
+    seen: set[tuple[str, str]] = set()
+    for record in records:
+        if record.key in seen:
+            raise RecordError(
+                f"Two records of {source} are '{record.case}', {record.quantity}.",
+                "A benchmark must run once a run: switch re-run plugins off and record it again.",
+            )
+        seen.add(record.key)
+
+
+def only_identity(records: Sequence[Record], source: str) -> Identity:
+    """The machine and stack that all records share; anything else is refused."""
+    identity = records[0].identity
+    for record in records:
+        if record.identity != identity:
+            raise RecordError(
+                f"The records of {source} come from more than one machine or stack ('{record.case}' differs).",
+                "Keep one run to one machine and one installation.",
+            )
+    return identity
