@@ -1,0 +1,97 @@
+"""Numbers as text: three significant digits, units stated by the column."""
+
+from __future__ import annotations
+
+from trtgate.report.rows import Bounds, ParityCell
+
+MISSING = "-"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, without an exponent between 0.001 and a million."""
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    # Rounding first keeps 9.999 from becoming "10.00".
+    rounded = float(f"{value:.{digits - 1}e}")
+    whole = len(str(int(abs(rounded)))) if abs(rounded) >= 1 else _leading_zeros(rounded)
+    return f"{rounded:.{max(digits - whole, 0)}f}"
+
+
+def _leading_zeros(value: float) -> int:
+    """Minus the zeros after the point: 0.0123 has one, so -1."""
+    zeros = 0
+    while abs(value) * 10 ** (zeros + 1) < 1:
+        zeros += 1
+    return -zeros
+
+
+def milliseconds(seconds: Bounds | None) -> str:
+    """The estimate in milliseconds, without its unit."""
+    return MISSING if seconds is None else significant(seconds.estimate * 1e3)
+
+
+def speedup(ratio: float) -> str:
+    """A ratio in at most four characters below 1000: 0.91, 2.41, 13.9, 123."""
+    for limit, decimals in ((9.995, 2), (99.95, 1)):
+        if ratio < limit:
+            return f"{ratio:.{decimals}f}"
+    return f"{ratio:,.0f}"
+
+
+def interval(bounds: Bounds | None) -> str:
+    """A speedup with its interval: ``2.41 [2.38 2.45]``."""
+    if bounds is None:
+        return MISSING
+    return f"{speedup(bounds.estimate)} [{speedup(bounds.low)} {speedup(bounds.high)}]"
+
+
+def at_least(bounds: Bounds | None) -> str:
+    """The lower end of a speedup's interval alone: ``≥2.38``."""
+    return MISSING if bounds is None else f"≥{speedup(bounds.low)}"
+
+
+def rate(per_second: Bounds | None) -> str:
+    """The estimate of a rate."""
+    return MISSING if per_second is None else significant(per_second.estimate)
+
+
+def error_over_bound(parity: ParityCell | None) -> str:
+    """``4e-4 of 1e-3``: the error and the bound that it was held to."""
+    if parity is None:
+        return MISSING
+    return f"{_short_exponent(parity.relative_l2)} of {_short_exponent(parity.bound)}"
+
+
+def percent(ratio: float) -> str:
+    """A ratio of two times as a change: 1.034 is ``+3.4%``."""
+    return f"{(ratio - 1) * 100:+.1f}%"
+
+
+def size(count: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """A wall-clock time for people: 48 s, 3 min 20 s, 1 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _short_exponent(value: float) -> str:
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"

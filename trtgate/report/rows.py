@@ -1,0 +1,131 @@
+"""What the reports print: numbers that were worked out before, one row a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+BASELINE_NAMES = {"eager": "eager", "eager_graph": "graphed eager", "inductor": "inductor"}
+
+
+class Bounds(Protocol):
+    """An estimate with its confidence interval, such as `trtgate.judge.stats.Interval`."""
+
+    @property
+    def estimate(self) -> float:
+        """The value itself."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """A figure without noise, or one whose noise is not known: its interval is the value."""
+
+    estimate: float
+
+    @property
+    def low(self) -> float:
+        """The value itself."""
+        return self.estimate
+
+    @property
+    def high(self) -> float:
+        """The value itself."""
+        return self.estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ParityCell:
+    """Relative L2 error of the worst output, and the bound that it was held to."""
+
+    relative_l2: float
+    bound: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the error keeps to its bound."""
+        return self.relative_l2 <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case of the table.
+
+    Attributes:
+        case: id.
+        device_s: median GPU seconds of an inference.
+        latency_s: median seconds that a caller waits for one inference.
+        throughput_per_s: inferences a second with work queued back to back.
+        device_speedups: by baseline (eager, eager_graph, inductor), in device time.
+        latency_speedups: the same in latency.
+        parity: the worst output's error, None where parity was not checked.
+        verdict: one word.
+        note: why, in one sentence; empty when nothing needs saying.
+        details: further figures for the reports that have room, such as build seconds; text by name.
+    """
+
+    case: str
+    device_s: Bounds | None = None
+    latency_s: Bounds | None = None
+    throughput_per_s: Bounds | None = None
+    device_speedups: dict[str, Bounds] = field(default_factory=dict)
+    latency_speedups: dict[str, Bounds] = field(default_factory=dict)
+    parity: ParityCell | None = None
+    verdict: str = ""
+    note: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SkipGroup:
+    """Cases that share the reason for which they did not run."""
+
+    reason: str
+    cases: tuple[str, ...]
+
+
+def group_skips(skipped: Iterable[tuple[str, str]]) -> list[SkipGroup]:
+    """Join skipped cases by their reason, the commonest reason first."""
+    groups: dict[str, list[str]] = {}
+    for case, reason in skipped:
+        groups.setdefault(reason, []).append(case)
+    made = [SkipGroup(reason, tuple(cases)) for reason, cases in groups.items()]
+    return sorted(made, key=lambda group: (-len(group.cases), group.reason))
+
+
+def baselines_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Baselines that at least one row was compared with, in the order of `BASELINE_NAMES`, unknown ones last."""
+    found = {name for row in rows for name in (*row.device_speedups, *row.latency_speedups)}
+    known = [name for name in BASELINE_NAMES if name in found]
+    return (*known, *sorted(found - set(known)))
+
+
+def legend(rows: Iterable[Row]) -> list[str]:
+    """Why the times of one case differ, in plain words; names only what the table shows."""
+    kept = list(rows)
+    sentences = []
+    if any(row.device_s for row in kept):
+        sentences.append(
+            "device: what the GPU works on one inference while more work is already queued; launch gaps do not count."
+        )
+    if any(row.latency_s for row in kept):
+        sentences.append(
+            "latency: what a caller waits for one inference, from the call until the device is idle again; it also "
+            "holds what the host needs to launch the work."
+        )
+    if any(row.throughput_per_s for row in kept):
+        sentences.append("inf/s: inferences a second with work queued back to back, a whole batch being one inference.")
+    if any(row.device_s for row in kept) and any(row.latency_speedups for row in kept):
+        sentences.append(
+            "A small model can win far more in latency than in device time: then it is launch overhead that went, not "
+            "computation. Graphed eager is PyTorch without that overhead, and the fairer rival."
+        )
+    return sentences
