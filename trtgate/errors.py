@@ -68,6 +68,10 @@ class UnsupportedCaseError(TrtgateError):
     """A backend is here but cannot do this case."""
 
 
+class WorkloadError(TrtgateError):
+    """A workload's data or weights cannot be had, or would make a comparison of its outputs meaningless."""
+
+
 class ExportError(TrtgateError):
     """PyTorch could not turn the module into ONNX or an exported program."""
 
@@ -98,6 +102,14 @@ class MeasurementError(TrtgateError):
 
 class ParityError(TrtgateError):
     """A candidate does not compute what the reference computes."""
+
+
+class MissedFloorError(TrtgateError):
+    """A speedup is under the floor that the policy sets."""
+
+
+class UnexpectedPassError(TrtgateError):
+    """A row that the policy lists as a known failure passed: the entry is out of date."""
 
 
 class CalibrationError(TrtgateError):

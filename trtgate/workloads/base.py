@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from trtgate.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -45,6 +47,25 @@ class Workload(ABC):
             sequence: tokens an input, or None.
             seed: which of the seeded batches.
         """
+
+    def checked_sequence(self, batch: int, sequence: int | None) -> int | None:
+        """Tokens an input for this request: the given length, else the default; None without the dimension.
+
+        Raises:
+            UsageError: a batch below 1, a sequence below 1, or a sequence for a workload that has none.
+        """
+        if batch < 1:
+            raise UsageError(f"The batch of '{self.name}' is {batch}.", "Use a whole number of at least 1.")
+        if sequence is None:
+            return self.default_sequence
+        if not self.has_sequence:
+            raise UsageError(
+                f"The workload '{self.name}' has no sequence dimension, but {sequence} tokens were asked for.",
+                "Leave the sequence length out.",
+            )
+        if sequence < 1:
+            raise UsageError(f"The sequence length of '{self.name}' is {sequence}.", "Use at least 1 token.")
+        return sequence
 
     def calibration_inputs(self, count: int, sequence: int | None, seed: int) -> tuple[torch.Tensor, ...]:
         """Data to calibrate quantisation with: ``count`` examples that `inputs` never returns for parity's seeds."""
