@@ -26,20 +26,12 @@ class Bounds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Exact:
-    """A figure without noise, or one whose noise is not known: its interval is the value."""
+class Range:
+    """Plain `Bounds`: an estimate and the ends of its interval."""
 
     estimate: float
-
-    @property
-    def low(self) -> float:
-        """The value itself."""
-        return self.estimate
-
-    @property
-    def high(self) -> float:
-        """The value itself."""
-        return self.estimate
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from rich.text import Text
 
 from trtgate.case import Case
 from trtgate.errors import UsageError
+from trtgate.policy import Policy
+from trtgate.record import Record
 from trtgate.report import figures
+from trtgate.report.from_records import machine_of, rows_of, skips_of
 from trtgate.report.rows import BASELINE_NAMES, Bounds, Row, baselines_of, group_skips, legend
 
 _ROOM_FOR_INTERVALS = 110
@@ -23,7 +27,7 @@ _STYLES = {
     "SAME": "green",
     "FASTER": "green",
     "PASSED": "green",
-    "KNOWN": "yellow",
+    "KNOWN FAIL": "yellow",
     "NEW": "cyan",
     "INCONCLUSIVE": "yellow",
     "INCOMPARABLE": "yellow",
@@ -35,6 +39,40 @@ _STYLES = {
 
 
 def summary(
+    records: Sequence[Record],
+    policy: Policy,
+    skipped: Iterable[tuple[str, str]] = (),
+    *,
+    width: int,
+    title: str = "",
+    verdicts: Mapping[str, tuple[str, str]] | None = None,
+    colour: bool = False,
+) -> list[str]:
+    """The closing table of a run as lines of text.
+
+    Args:
+        records: of this run.
+        policy: whose confidence the intervals have.
+        skipped: case or test, and the reason; each reason is printed once.
+        width: columns of the terminal.
+        title: what ran where; the machine of the records if it is empty.
+        verdicts: verdict and reason by case id.
+        colour: whether the lines may hold ANSI colours.
+    """
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, color_system="standard")
+    confidence = policy.measure.confidence
+    show(
+        rows_of(records, confidence, verdicts),
+        skipped=[*skips_of(records), *skipped],
+        title=title or machine_of(records),
+        confidence=confidence,
+        console=console,
+    )
+    return text.getvalue().splitlines()
+
+
+def show(
     rows: Sequence[Row],
     *,
     skipped: Iterable[tuple[str, str]] = (),

@@ -1,0 +1,125 @@
+"""Rows of a report from the records of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from trtgate.case import Quantity
+from trtgate.judge.stats import median_interval, paired_ratio
+from trtgate.record import Outcome, Parity, Record
+from trtgate.report import figures
+from trtgate.report.rows import Bounds, ParityCell, Range, Row
+
+_TIMES = (Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT)
+_WORDS = {
+    Outcome.MEASURED: "passed",
+    Outcome.KNOWN_FAILURE: "known fail",
+    Outcome.FAILED: "failed",
+    Outcome.SKIPPED: "skipped",
+}
+# The worst thing that happened to one of a case's quantities speaks for the case.
+_GRAVITY = (Outcome.SKIPPED, Outcome.MEASURED, Outcome.KNOWN_FAILURE, Outcome.FAILED)
+
+
+def rows_of(
+    records: Iterable[Record], confidence: float, verdicts: Mapping[str, tuple[str, str]] | None = None
+) -> list[Row]:
+    """One row a case, in the order in which the cases first appear; skipped cases are left out.
+
+    Args:
+        records: of one run.
+        confidence: of the intervals, between 0.5 and 1.
+        verdicts: verdict and reason by case id; without one, the row says how its measurements ended.
+    """
+    by_case: dict[str, dict[Quantity, Record]] = {}
+    for record in records:
+        if record.outcome is not Outcome.SKIPPED:
+            by_case.setdefault(record.case, {})[record.quantity] = record
+    return [_row(case, kept, confidence, (verdicts or {}).get(case)) for case, kept in by_case.items()]
+
+
+def skips_of(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """Cases that were skipped, each with its reason, once a case and reason."""
+    return list(dict.fromkeys((record.case, record.reason) for record in records if record.outcome is Outcome.SKIPPED))
+
+
+def machine_of(records: Sequence[Record]) -> str:
+    """What the records were measured on, in one line; empty without records."""
+    if not records:
+        return ""
+    identity = records[0].identity
+    parts = [identity.gpu or f"{identity.cpu}, {identity.threads} threads, no GPU"]
+    if identity.gpu is not None:
+        parts += [f"driver {identity.driver}", f"CUDA {identity.cuda}"]
+    parts.append(f"torch {identity.torch}")
+    if identity.tensorrt is not None:
+        parts.append(f"{identity.tensorrt_flavour} {identity.tensorrt}")
+    if records[0].commit is not None:
+        parts.append(f"commit {records[0].commit[:12]}")
+    return ", ".join(parts)
+
+
+def _row(case: str, kept: Mapping[Quantity, Record], confidence: float, verdict: tuple[str, str] | None) -> Row:
+    times = {quantity: _median(kept.get(quantity), confidence) for quantity in _TIMES}
+    word, note = verdict or _how_it_ended(kept)
+    return Row(
+        case=case,
+        device_s=times[Quantity.DEVICE],
+        latency_s=times[Quantity.LATENCY],
+        throughput_per_s=_rate(times[Quantity.THROUGHPUT]),
+        device_speedups=_speedups(kept.get(Quantity.DEVICE), confidence),
+        latency_speedups=_speedups(kept.get(Quantity.LATENCY), confidence),
+        parity=_worst_output(next((record.parity for record in kept.values() if record.parity is not None), None)),
+        verdict=word,
+        note=note,
+        details=_details(kept),
+    )
+
+
+def _how_it_ended(kept: Mapping[Quantity, Record]) -> tuple[str, str]:
+    gravest = max(kept.values(), key=lambda record: _GRAVITY.index(record.outcome))
+    return _WORDS[gravest.outcome], gravest.reason
+
+
+def _samples(record: Record | None) -> npt.NDArray[np.float64] | None:
+    return record.series.values if record is not None and record.series is not None else None
+
+
+def _median(record: Record | None, confidence: float) -> Bounds | None:
+    samples = _samples(record)
+    return median_interval(samples, confidence) if samples is not None else None
+
+
+def _speedups(record: Record | None, confidence: float) -> dict[str, Bounds]:
+    samples = _samples(record)
+    if record is None or samples is None:
+        return {}
+    return {
+        name: paired_ratio(samples, baseline.series.values, confidence) for name, baseline in record.baselines.items()
+    }
+
+
+def _rate(seconds: Bounds | None) -> Bounds | None:
+    if seconds is None or seconds.low <= 0:
+        return None
+    return Range(1 / seconds.estimate, 1 / seconds.high, 1 / seconds.low)
+
+
+def _worst_output(parity: Parity | None) -> ParityCell | None:
+    if parity is None or not parity.outputs:
+        return None
+    worst = max(parity.outputs, key=lambda output: output.relative_l2 / output.bound if output.bound else np.inf)
+    return ParityCell(worst.relative_l2, worst.bound)
+
+
+def _details(kept: Mapping[Quantity, Record]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for quantity, name in ((Quantity.BUILD, "build s"), (Quantity.PLAN, "plan"), (Quantity.MEMORY, "memory")):
+        samples = _samples(kept.get(quantity))
+        if samples is not None and len(samples):
+            value = float(np.median(samples))
+            found[name] = figures.size(value) if quantity.unit == "bytes" else figures.significant(value)
+    return found
