@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trtgate.case import BackendName, Case, Precision, Quantity
 from trtgate.errors import PolicyError
+from trtgate.judge_settings import JudgeSettings as JudgeSettings
+from trtgate.judge_settings import MarginSettings as MarginSettings
+from trtgate.judge_settings import TrendSettings as TrendSettings
 from trtgate.record import Identity
 
 FILE_NAME = "trtgate.toml"
@@ -39,7 +42,9 @@ class MeasureSettings(_Section):
         default=5, ge=3, description="fewest samples a warm-up window; three are the least that have a spread"
     )
     warmup_window_seconds: float = Field(
-        default=0.025, gt=0, description="shortest warm-up window; five graph replays end before a GPU's clocks have moved"
+        default=0.025,
+        gt=0,
+        description="shortest warm-up window; five graph replays end before a GPU's clocks have moved",
     )
     max_discarded_blocks: int = Field(default=10, ge=0, description="more throttled blocks than this fail the case")
     throughput_seconds: float = Field(default=0.02, gt=0, description="length of one back-to-back burst")
@@ -165,6 +170,7 @@ class Policy(_Section):
 
     measure: MeasureSettings = MeasureSettings()
     parity: ParitySettings = Field(default_factory=ParitySettings)
+    judge: JudgeSettings = JudgeSettings()
     store: StoreSettings = StoreSettings()
     floor: tuple[Floor, ...] = ()
     known_failure: tuple[KnownFailure, ...] = ()

@@ -1,0 +1,85 @@
+"""The A/A arm: is this machine, now, fit to judge anything?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trtgate.judge.multiplicity import holm
+from trtgate.judge.stats import PairEstimate
+from trtgate.judge.verdict import Decision, Verdict, spell
+from trtgate.judge_settings import JudgeSettings
+
+_CONFIDENCE = 0.95
+
+
+def environment_valid(
+    aa_pairs: Mapping[str, Sequence[float]],
+    settings: JudgeSettings,
+    margins: Mapping[str, float] | None = None,
+) -> Decision:
+    """Judge pairs of processes that ran identical code.
+
+    Invalid where a case's identical code differs by more than `aa_tolerance` of its margin (Holm over the cases), or
+    where even the steadiest quarter of the cases has intervals wider than `aa_max_half_width`: one noisy case is that
+    case's affair, noise in all of them is the machine's. Fails closed when the arm did not run.
+
+    Args:
+        aa_pairs: for every case its log(second / first) of identical code, one a pair of fresh processes.
+        settings: levels and limits.
+        margins: margin of each case as a fraction; a case that is not named has the margin of device time.
+
+    Returns:
+        SAME, or INVALID with the case and the figures that condemn the machine.
+    """
+    short = [case for case, ratios in aa_pairs.items() if len(ratios) < settings.aa_pairs]
+    if not aa_pairs or short:
+        what = f"'{short[0]}' has {len(aa_pairs[short[0]])} A/A pairs" if short else "no A/A pair was taken"
+        return _invalid("aa_missing", f"{what} of the {settings.aa_pairs} that are needed to trust this machine.")
+    broken = [case for case, ratios in aa_pairs.items() if not np.all(np.isfinite(np.asarray(ratios, dtype=float)))]
+    if broken:
+        return _invalid("aa_missing", f"an A/A pair of '{broken[0]}' has a ratio that is not finite.")
+    estimates = {case: PairEstimate.of(ratios, settings.least_pair_sd) for case, ratios in aa_pairs.items()}
+    p_values = []
+    for case, estimate in estimates.items():
+        bound = settings.aa_tolerance * float(np.log1p((margins or {}).get(case, settings.margin.device)))
+        p_values.append(min(1.0, 2 * min(estimate.p_above(bound), estimate.p_below(-bound))))
+    adjusted = holm(p_values)
+    worst = int(np.argmin(adjusted))
+    if adjusted[worst] <= settings.aa_false_alarm_rate:
+        case = list(estimates)[worst]
+        estimate = estimates[case]
+        return _invalid(
+            "aa_differs",
+            f"identical code looks different: '{case}' {spell(estimate.interval(_CONFIDENCE))} over {estimate.count} "
+            f"A/A pairs (adjusted p {adjusted[worst]:.2g}). Look for other work on the GPU, throttling, or moving clocks.",
+            estimate,
+        )
+    widths = {case: estimate.interval(_CONFIDENCE).half_width for case, estimate in estimates.items()}
+    steadiest = float(np.quantile(list(widths.values()), 0.25))
+    if steadiest > settings.aa_max_half_width:
+        case = min(widths, key=widths.__getitem__)
+        return _invalid(
+            "aa_too_wide",
+            f"even the steadiest quarter of the cases is uncertain by {steadiest * 100:.2g}% on identical code (limit "
+            f"{settings.aa_max_half_width * 100:g}%). Lock the clocks, or wait until the GPU is free.",
+            estimates[case],
+        )
+    return Decision(
+        Verdict.SAME,
+        "aa_same",
+        f"Identical code looks identical in {len(estimates)} cases; half of the intervals are within "
+        f"±{float(np.median(list(widths.values()))) * 100:.2g}%.",
+        pairs=min(estimate.count for estimate in estimates.values()),
+    )
+
+
+def _invalid(code: str, reason: str, estimate: PairEstimate | None = None) -> Decision:
+    return Decision(
+        Verdict.INVALID,
+        code,
+        f"Environment invalid: {reason}",
+        estimate.interval(_CONFIDENCE) if estimate else None,
+        pairs=estimate.count if estimate else 0,
+    )

@@ -1,0 +1,217 @@
+"""Estimates with confidence intervals: medians of one process, and means over pairs of processes.
+
+Samples of one process are autocorrelated and have spikes, so their intervals come from order statistics at an effective
+sample size. They say nothing of another process: between processes only the pairs count, one figure a pair.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from trtgate.errors import MeasurementError
+
+_FEWEST = 5
+# Autocorrelation beyond this leaves less than one effective sample in twenty; an estimate of it is then noise itself.
+_STRONGEST_AUTOCORRELATION = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the bounds between which the truth lies with the stated confidence."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width, relative to the estimate."""
+        return (self.high - self.low) / 2 / abs(self.estimate) if self.estimate else float("inf")
+
+    @property
+    def reciprocal(self) -> Interval:
+        """The same statement about the inverse ratio."""
+        return Interval(1 / self.estimate, 1 / self.high, 1 / self.low, self.confidence)
+
+
+def median_interval(samples: Sequence[float] | npt.NDArray[np.float64], confidence: float) -> Interval:
+    """Interval of the median of autocorrelated samples.
+
+    Order statistics (a Woodruff interval): the share of samples below the true median is 1/2, and its standard error
+    follows from the effective sample size, which is read from the signs about the median, so that spikes have no say.
+    Where the samples are too few to hold the wanted quantiles, a normal interval from the median absolute deviation is
+    joined to their range.
+
+    Args:
+        samples: at least 5, in the order in which they were taken, finite.
+        confidence: such as 0.99.
+
+    Raises:
+        MeasurementError: too few samples, or one that is not finite.
+    """
+    values = _checked(samples, "samples")
+    count = values.size
+    ordered = np.sort(values)
+    median = float(np.median(ordered))
+    effective = effective_count(values)
+    t = _t_quantile(confidence, max(effective - 1.0, 1.0))
+    reach = t * 0.5 / np.sqrt(effective)
+    # The i-th of n ordered samples stands at (i - 1/2) / n; half a rank outward pays for the ranks being whole numbers.
+    below, above = (0.5 - reach) * count - 1.0, (0.5 + reach) * count
+    ranks = np.arange(count)
+    low, high = np.interp([below, above], ranks, ordered)
+    if below < 0 or above > count - 1:
+        sigma = float(stats.median_abs_deviation(ordered, scale="normal"))
+        # sqrt(pi / 2): the standard error of a median in units of the mean's.
+        width = t * np.sqrt(np.pi / 2) * sigma / np.sqrt(effective)
+        low, high = min(low, median - width), max(high, median + width)
+    return Interval(median, float(low), float(high), confidence)
+
+
+def paired_ratio(
+    candidate_s: Sequence[float] | npt.NDArray[np.float64],
+    baseline_s: Sequence[float] | npt.NDArray[np.float64],
+    confidence: float,
+) -> Interval:
+    """Speedup of a candidate over a baseline that took turns with it: 2.0 means twice as fast.
+
+    The median over the rounds of ``baseline / candidate``, with `median_interval` on the logarithms: what slows down a
+    whole round cancels, spikes count as one sample each, and swapping the sides gives the reciprocal exactly.
+
+    Args:
+        candidate_s: seconds an inference, one a round.
+        baseline_s: the same rounds' seconds of the baseline, paired by index.
+        confidence: such as 0.99.
+
+    Raises:
+        MeasurementError: different lengths, fewer than 5 rounds, or a time that is not positive and finite.
+    """
+    candidate, baseline = _checked(candidate_s, "candidate's samples"), _checked(baseline_s, "baseline's samples")
+    if candidate.size != baseline.size:
+        raise MeasurementError(
+            f"The candidate has {candidate.size} rounds and the baseline {baseline.size}.",
+            "Pass samples that were taken in the same rounds.",
+        )
+    if min(candidate.min(), baseline.min()) <= 0:
+        raise MeasurementError(
+            f"A sample is {min(candidate.min(), baseline.min()):g} seconds.", "Times are positive: look at the timer."
+        )
+    log = median_interval(np.log(baseline) - np.log(candidate), confidence)
+    return Interval(float(np.exp(log.estimate)), float(np.exp(log.low)), float(np.exp(log.high)), confidence)
+
+
+def effective_count(values: npt.NDArray[np.float64]) -> float:
+    """How many independent samples know as much of the median as these autocorrelated ones do.
+
+    The lag-1 correlation of the signs about the median gives, by the arcsine law, that of a latent Gaussian AR(1); its
+    sign correlations at all lags add up to the variance inflation. Never more than the samples there are.
+
+    Args:
+        values: samples in order, shape (n,), n >= 5.
+    """
+    count = values.size
+    signs = np.sign(values - np.median(values))
+    power = float(signs @ signs)
+    if power == 0:
+        return float(count)
+    raw = float(signs[1:] @ signs[:-1]) / power
+    # First-order correction of the downward bias of a lag-1 autocorrelation about an estimated centre (Kendall 1954).
+    lag1 = min(max(raw + (1 + 4 * raw) / count, 0.0), _STRONGEST_AUTOCORRELATION)
+    latent = np.sin(np.pi / 2 * lag1)
+    lags = np.arange(1, count)
+    inflation = 1 + 2 * float(np.sum((1 - lags / count) * 2 / np.pi * np.arcsin(latent**lags)))
+    return max(count / inflation, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PairEstimate:
+    """Mean log ratio over pairs of processes; Student's t with one figure a pair.
+
+    Attributes:
+        count: number of pairs.
+        mean: mean of log(head / base); positive is slower.
+        sd: standard deviation between pairs, not below the floor that it was made with.
+    """
+
+    count: int
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, log_ratios: Sequence[float] | npt.NDArray[np.float64], least_sd: float) -> Self:
+        """Summarise pairs.
+
+        Args:
+            log_ratios: log(head / base), one a pair of fresh processes, at least 2.
+            least_sd: floor of the standard deviation, since few pairs may agree by luck or by a coarse clock.
+
+        Raises:
+            MeasurementError: fewer than 2 pairs, or one that is not finite.
+        """
+        values = np.asarray(log_ratios, dtype=np.float64)
+        if values.size < 2 or not np.all(np.isfinite(values)):
+            raise MeasurementError(
+                f"{values.size} pairs of processes, {np.count_nonzero(~np.isfinite(values))} of them not finite.",
+                "Judge at least 2 pairs with finite ratios.",
+            )
+        return cls(values.size, float(values.mean()), max(float(values.std(ddof=1)), least_sd))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean."""
+        return self.sd / float(np.sqrt(self.count))
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p value of the hypothesis that the true log ratio is at most ``bound``."""
+        return float(stats.t.sf((self.mean - bound) / self.standard_error, self.count - 1))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p value of the hypothesis that the true log ratio is at least ``bound``."""
+        return float(stats.t.cdf((self.mean - bound) / self.standard_error, self.count - 1))
+
+    def interval(self, confidence: float) -> Interval:
+        """Two-sided interval of the ratio head / base; above 1 is slower."""
+        reach = _t_quantile(confidence, self.count - 1) * self.standard_error
+        low, high = np.exp([self.mean - reach, self.mean + reach])
+        return Interval(float(np.exp(self.mean)), float(low), float(high), confidence)
+
+    def resolvable(self, pairs: int, margin: float, level: float, power: float) -> float:
+        """Smallest slowdown, as a fraction, that this many pairs of this spread find with this power.
+
+        Args:
+            pairs: pairs that will be judged together.
+            margin: as a fraction.
+            level: one-sided error rate of the test.
+            power: such as 0.95.
+        """
+        shift = _detectable_shift(pairs - 1, level, power) * self.sd / np.sqrt(pairs)
+        return float(np.expm1(np.log1p(margin) + shift))
+
+
+@functools.lru_cache(maxsize=4096)
+def _detectable_shift(df: int, level: float, power: float) -> float:
+    """Noncentrality at which a one-sided t test reaches a power, in standard errors."""
+    critical = float(stats.t.isf(level, df))
+    return float(optimize.brentq(lambda shift: stats.nct.sf(critical, df, shift) - power, 0.0, critical * 4 + 20))
+
+
+@functools.lru_cache(maxsize=65536)
+def _t_quantile(confidence: float, df: float) -> float:
+    return float(stats.t.isf((1 - confidence) / 2, df))
+
+
+def _checked(samples: Sequence[float] | npt.NDArray[np.float64], what: str) -> npt.NDArray[np.float64]:
+    values = np.asarray(samples, dtype=np.float64)
+    if values.ndim != 1 or values.size < _FEWEST:
+        raise MeasurementError(f"The {what} have the shape {values.shape}.", f"Take at least {_FEWEST} in one row.")
+    if not np.all(np.isfinite(values)):
+        raise MeasurementError(f"One of the {what} is not finite.", "Look at the measurement that made it.")
+    return values

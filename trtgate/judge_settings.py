@@ -1,0 +1,128 @@
+"""What a judge may say in trtgate.toml: margins, error rates and numbers of pairs, each with its reason.
+
+`trtgate.policy` reads these sections; they are apart from it only to keep both files short.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trtgate.case import Case, Execution, Quantity
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MarginSettings(_Section):
+    """How much worse a quantity may become before it is a regression, as a fraction: 0.01 is 1%."""
+
+    device: float = Field(default=0.01, gt=0, le=1, description="one and a half times the worst pair sd measured")
+    latency: float = Field(default=0.05, gt=0, le=1, description="the host's scheduling moves a wait by a few per cent")
+    throughput: float = Field(default=0.05, gt=0, le=1, description="as latency: the host feeds the queue")
+    build: float = Field(default=0.5, gt=0, le=10, description="builds take 0.2 - 0.8 s; autotuning makes them random")
+    plan: float = Field(
+        default=0.05, ge=0, le=10, description="tactics differ from build to build, and bytes with them"
+    )
+    memory: float = Field(default=0.02, ge=0, le=10, description="allocators round up; a new workspace is larger")
+    parity: float = Field(default=1.0, ge=0, le=100, description="an error may double: roundings differ by tactic")
+    optimisation: float = Field(default=0.0, ge=0, le=10, description="a census is exact: any step back counts")
+
+
+class CaseMargin(_Section):
+    """A margin for some cases, which wins over the quantity's own. The last entry that applies counts."""
+
+    case: str = Field(description="shell pattern for case ids")
+    quantity: Quantity
+    margin: float = Field(gt=0, le=10)
+    reason: str = Field(min_length=1)
+
+
+class StoredSettings(_Section):
+    """Spread between processes, which two stored runs of one process each cannot show themselves.
+
+    Standard deviations of a process's log median, from 12 fresh processes of 4 models on an H100: the largest measured.
+    """
+
+    graph: float = Field(default=0.029, gt=0, description="CUDA graphs: 0.15 - 2.9% between processes")
+    stream: float = Field(default=0.24, gt=0, description="engines enqueued one at a time: 1.5 - 24%")
+    host_bound: float = Field(default=0.31, gt=0, description="eager, host-bound, and every latency: 16 - 31%")
+    build: float = Field(default=0.3, gt=0, description="no measurement yet: as host-bound work")
+
+
+class TrendSettings(_Section):
+    """When a case's history is said to have changed."""
+
+    min_points: int = Field(default=3, ge=2, description="runs on each side; one or two odd runs are spikes")
+    false_alarm_rate: float = Field(
+        default=0.001, gt=0, lt=0.5, description="of one history; thousands of cases are looked at every night"
+    )
+    min_change: float = Field(default=0.005, ge=0, description="smaller steps are true and not worth a person's time")
+    confidence: float = Field(default=0.99, gt=0.5, lt=1, description="of the interval of a change's size")
+
+
+class JudgeSettings(_Section):
+    """Error rates of the pull-request gate and the pairs of processes that buy them (docs/statistics.md)."""
+
+    false_failure_rate: float = Field(
+        default=0.01, gt=0, lt=0.5, description="of a whole suite: one false red in 100 pull requests is bearable"
+    )
+    first_look_share: float = Field(
+        default=0.2, gt=0, lt=1, description="of that rate spent after the first pairs; large regressions end there"
+    )
+    first_pairs: int = Field(default=8, ge=3, description="finds +3% in most cases at once (docs/statistics.md)")
+    extension_pairs: int = Field(
+        default=12, ge=3, description="fresh pairs, judged alone: +2% at a pair sd of 0.68% in 80% of a suite's cases"
+    )
+    candidate_level: float = Field(
+        default=0.2, gt=0, le=0.5, description="cases this suspicious after the first pairs are confirmed; lenient"
+    )
+    false_same_rate: float = Field(
+        default=0.05, gt=0, lt=0.5, description="of one case whose true change is exactly the margin"
+    )
+    power: float = Field(default=0.95, gt=0.5, lt=1, description="at which a resolvable effect is stated")
+    least_pair_sd: float = Field(
+        default=0.001, gt=0, description="a smaller sample sd is luck: the smallest measured over 10 pairs is 0.27%"
+    )
+    passes: tuple[Literal["same", "faster", "new"], ...] = Field(
+        default=("same", "faster"), description="a win is named and passes; leave 'faster' out to have it explained"
+    )
+    aa_pairs: int = Field(default=8, ge=3, description="of identical code, as many as the first look has")
+    aa_false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5, description="of a whole suite of A/A comparisons")
+    aa_tolerance: float = Field(
+        default=0.5, ge=0, lt=1, description="of the margin: a bias below half of it cannot fake a verdict"
+    )
+    aa_max_half_width: float = Field(
+        default=0.02, gt=0, description="relative; where even the steadiest quarter of the suite is worse, no verdict"
+    )
+    margin: MarginSettings = MarginSettings()
+    case_margin: tuple[CaseMargin, ...] = ()
+    stored: StoredSettings = StoredSettings()
+    trend: TrendSettings = TrendSettings()
+
+    @model_validator(mode="after")
+    def _same_always_passes(self) -> Self:
+        if "same" not in self.passes:
+            raise ValueError("'passes' must hold 'same': a gate that nothing can pass tells nothing")
+        return self
+
+    def margin_for(self, case: str, quantity: Quantity) -> float:
+        """The margin of one case's quantity, as a fraction."""
+        margin: float = getattr(self.margin, quantity.value)
+        for entry in self.case_margin:
+            if entry.quantity == quantity and fnmatch.fnmatchcase(case, entry.case):
+                margin = entry.margin
+        return margin
+
+    def between_process_sd(self, case: Case, quantity: Quantity) -> float:
+        """Standard deviation of a log median between processes, for runs that hold one process each."""
+        if quantity is Quantity.BUILD:
+            return self.stored.build
+        if case.execution is Execution.GRAPH and quantity is Quantity.DEVICE:
+            return self.stored.graph
+        if quantity is Quantity.DEVICE and case.backend in ("tensorrt_engine", "torch_tensorrt"):
+            return self.stored.stream
+        return self.stored.host_bound
