@@ -117,7 +117,7 @@ def test_a_line_of_a_newer_release_is_refused_with_its_version(journal, make_rec
     journal.path.parent.mkdir()
     line = {"node": "x", "record": make_record().to_json() | {"schema_version": 7}}
     journal.path.write_text(json.dumps(line) + "\n")
-    with pytest.raises(RecordError, match="schema 7.*newer"):
+    with pytest.raises(RecordError, match=r"schema 7.*newer"):
         journal.records()
 
 
