@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trtgate.case import BackendName, Case, Precision, Quantity
 from trtgate.errors import PolicyError
+from trtgate.gate_settings import GateSettings as GateSettings
 from trtgate.judge_settings import JudgeSettings as JudgeSettings
 from trtgate.judge_settings import MarginSettings as MarginSettings
 from trtgate.judge_settings import TrendSettings as TrendSettings
@@ -171,6 +172,7 @@ class Policy(_Section):
     measure: MeasureSettings = MeasureSettings()
     parity: ParitySettings = Field(default_factory=ParitySettings)
     judge: JudgeSettings = JudgeSettings()
+    gate: GateSettings = GateSettings()
     store: StoreSettings = StoreSettings()
     floor: tuple[Floor, ...] = ()
     known_failure: tuple[KnownFailure, ...] = ()
