@@ -53,7 +53,7 @@ def environment_valid(
         return _invalid(
             "aa_differs",
             f"identical code looks different: '{case}' {spell(estimate.interval(_CONFIDENCE))} over {estimate.count} "
-            f"A/A pairs (adjusted p {adjusted[worst]:.2g}). Look for other work on the GPU, throttling, or moving clocks.",
+            f"A/A pairs (adjusted p {adjusted[worst]:.2g}). Look for other work on the GPU or throttling.",
             estimate,
         )
     widths = {case: estimate.interval(_CONFIDENCE).half_width for case, estimate in estimates.items()}

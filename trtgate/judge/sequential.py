@@ -78,22 +78,19 @@ class Sequential:
             if case not in seen
         }
         estimates = {case: self._estimate(ratios) for case, ratios in seen.items()}
-        answers |= self._first_look(estimates, family=len(pairs))
-        return answers | self._second_look(pairs, {case: estimates[case] for case in _open(answers) if case in seen})
+        decided = self._first_look(estimates, family=len(pairs))
+        left_open = {case: estimate for case, estimate in estimates.items() if case not in decided}
+        return answers | decided | self._second_look(pairs, left_open)
 
-    def _first_look(self, estimates: Mapping[str, PairEstimate], family: int) -> dict[str, Decision | NeedMore]:
+    def _first_look(self, estimates: Mapping[str, PairEstimate], family: int) -> dict[str, Decision]:
         level = self.settings.false_failure_rate * self.settings.first_look_share
-        answers: dict[str, Decision | NeedMore] = dict(self._beyond(estimates, level, family))
+        decided = self._beyond(estimates, level, family)
         for case, estimate in estimates.items():
-            if case not in answers:
-                # A case that may have become faster is looked at again, so that an unexplained win gets its name.
-                suspect = self._p(case, estimate, Verdict.FASTER) < self.settings.candidate_level
-                settled = None if suspect else self._within(case, estimate)
-                answers[case] = settled or NeedMore(
-                    self.settings.extension_pairs,
-                    f"{spell(estimate.interval(self._same_confidence))} after {estimate.count} pairs decides nothing",
-                )
-        return answers
+            # A case that may have become faster is looked at again, so that an unexplained win gets its name.
+            perhaps_faster = self._p(case, estimate, Verdict.FASTER) < self.settings.candidate_level
+            if case not in decided and not perhaps_faster and (same := self._within(case, estimate)):
+                decided[case] = same
+        return decided
 
     def _second_look(
         self, pairs: Mapping[str, Sequence[float]], first: Mapping[str, PairEstimate]
@@ -116,7 +113,8 @@ class Sequential:
                 continue
             if case not in fresh:
                 wanted = self.most_pairs - len(pairs[case])
-                answers[case] = NeedMore(wanted, f"undecided after {self.settings.first_pairs} pairs")
+                found = spell(first[case].interval(self._same_confidence))
+                answers[case] = NeedMore(wanted, f"{found} after {first[case].count} pairs decides nothing")
                 continue
             together = self._estimate(pairs[case][: self.most_pairs])
             answers[case] = self._within(case, together) or self._undecided(case, together)
@@ -160,7 +158,7 @@ class Sequential:
         return decided
 
     def _cleared(self, case: str, side: Verdict, estimate: PairEstimate, level: float, fresh: str) -> Decision:
-        interval = estimate.interval(1 - 2 * level)
+        interval = estimate.interval(float(1 - 2 * level))
         advice = "" if side is Verdict.SLOWER else " A win that nobody expects may be work that is no longer done."
         return Decision(
             side,
@@ -222,7 +220,3 @@ class Sequential:
     def _same_confidence(self) -> float:
         # Two looks may each say SAME, so each gets half of the rate; one-sided, hence the factor of two.
         return 1 - 2 * (self.settings.false_same_rate / 2)
-
-
-def _open(answers: Mapping[str, Decision | NeedMore]) -> list[str]:
-    return [case for case, answer in answers.items() if isinstance(answer, NeedMore)]

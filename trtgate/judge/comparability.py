@@ -1,0 +1,54 @@
+"""Which parts of machine and stack must agree before two results may be compared."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trtgate.case import BackendName, Quantity
+from trtgate.record import Identity
+
+_ALWAYS: Final = ("gpu", "architecture", "driver", "cuda", "tensorrt_flavour", "tensorrt", "torch")
+_HOST: Final = ("cpu", "threads", "onnxruntime")
+# What the host's processor takes part in, even where a GPU computes.
+_HOST_BOUND: Final = frozenset({Quantity.LATENCY, Quantity.THROUGHPUT, Quantity.BUILD})
+_OF_A_BACKEND: Final = {
+    BackendName.TORCH_TENSORRT: ("torch_tensorrt",),
+    BackendName.ONNXRUNTIME: ("onnxruntime",),
+}
+_NAMES: Final = {
+    "gpu": "GPU",
+    "architecture": "compute capability",
+    "driver": "driver",
+    "cuda": "CUDA",
+    "tensorrt_flavour": "TensorRT flavour",
+    "tensorrt": "TensorRT",
+    "torch_tensorrt": "Torch-TensorRT",
+    "torch": "torch",
+    "onnxruntime": "ONNX Runtime",
+    "cpu": "CPU",
+    "threads": "threads",
+}
+
+
+def differences(a: Identity, b: Identity, quantity: Quantity, backend: BackendName | str) -> list[str]:
+    """Why two results may not be compared.
+
+    GPU, driver, CUDA, TensorRT's flavour and version and torch always count. CPU, threads and ONNX Runtime count for
+    rows that ran on a CPU and for quantities in which the host takes part; Torch-TensorRT for its own backend.
+
+    Returns:
+        One phrase a field that differs, such as ``driver 580.1 and 590.2``; empty when they compare.
+    """
+    fields = dict.fromkeys(_ALWAYS)
+    if quantity in _HOST_BOUND or a.gpu is None or b.gpu is None:
+        fields |= dict.fromkeys(_HOST)
+    fields |= dict.fromkeys(_OF_A_BACKEND.get(BackendName(backend), ()))
+    return [
+        f"{_NAMES[name]} {_say(getattr(a, name))} and {_say(getattr(b, name))}"
+        for name in fields
+        if getattr(a, name) != getattr(b, name)
+    ]
+
+
+def _say(value: str | int | None) -> str:
+    return "none" if value is None else str(value)
