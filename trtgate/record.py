@@ -126,6 +126,8 @@ class Environment(_Frozen):
     discarded_blocks: int = Field(default=0, ge=0, description="blocks thrown away because the GPU was throttled")
     kept_blocks: int = Field(default=0, ge=0)
     host_bound: bool = Field(default=False, description="the device waited for the host although work was queued")
+    host_bound_baselines: tuple[str, ...] = Field(default=(), description="baselines of which the same holds")
+    steady: bool = Field(default=True, description="warm-up ended because medians were steady, not because time was up")
 
 
 class OutputError(_Frozen):

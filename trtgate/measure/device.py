@@ -1,0 +1,189 @@
+"""Which machine this is, and in what state its GPU is while it is measured."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import torch
+
+from trtgate.backends import trt_runtime
+from trtgate.backends.cuda_device import cuda_answer
+from trtgate.measure import nvml
+from trtgate.record import Environment, Identity
+
+# Reasons that make a block worthless. Not among them: sw_power_cap, the steady state of a large GPU under a heavy
+# model. It follows from the model itself, so such blocks would be thrown away for ever, it holds candidate and
+# baseline alike, and it is recorded. The clock settings and sync boost are the owner's choice and recorded too.
+DISQUALIFYING: Final = frozenset(
+    {"hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown"}
+)
+_COUNTED_NS: Final = 1_000_000  # a millisecond of throttling in a block shows in its median; less is a clock switch
+
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Every reading since a measurement began."""
+
+    sm_clock_mhz: list[int] = field(default_factory=list)
+    memory_clock_mhz: list[int] = field(default_factory=list)
+    temperature_c: list[int] = field(default_factory=list)
+    power_w: list[float] = field(default_factory=list)
+    reasons: set[str] = field(default_factory=set)
+    counted_ns: dict[str, int] = field(default_factory=dict)
+
+
+class Monitor:
+    """Watches one GPU through NVML, and sees nothing where there is no GPU or no NVML.
+
+    As a context manager it starts afresh on entry. `look` stands between blocks of samples; `environment` sums up.
+
+    Args:
+        device: what is measured; None is torch's current CUDA device where CUDA works, else the CPU.
+        family: process ids that belong to the measurement beside this process, such as the other side of a gate.
+        gpu: stands in for NVML's view of the device.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        *,
+        family: Collection[int] = (),
+        gpu: nvml.Nvml | None = None,
+    ) -> None:
+        self._gpu = gpu or _gpu_of(device)
+        self._family = family
+        self._seen = _Seen()
+
+    def __enter__(self) -> Self:
+        self._seen = _Seen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """NVML stays open for the next measurement; the operating system closes it with the process."""
+
+    def look(self) -> tuple[str, ...]:
+        """Read clocks, temperature, power and throttling.
+
+        Returns:
+            Reasons to throw away what was measured since the last look, sorted; empty when there are none.
+        """
+        if self._gpu is None:
+            return ()
+        for seen, value in (
+            (self._seen.sm_clock_mhz, self._gpu.sm_clock_mhz()),
+            (self._seen.memory_clock_mhz, self._gpu.memory_clock_mhz()),
+            (self._seen.temperature_c, self._gpu.temperature_c()),
+        ):
+            if value is not None:
+                seen.append(value)
+        power_w = self._gpu.power_w()
+        if power_w is not None:
+            self._seen.power_w.append(power_w)
+        counted_ns = self._gpu.throttled_ns()
+        reasons = self._gpu.clock_reasons() | {
+            reason
+            for reason, now_ns in counted_ns.items()
+            if now_ns - self._seen.counted_ns.get(reason, now_ns) >= _COUNTED_NS
+        }
+        self._seen.counted_ns = dict(counted_ns)
+        self._seen.reasons |= reasons
+        return tuple(sorted(reasons & DISQUALIFYING))
+
+    def environment(
+        self,
+        *,
+        kept_blocks: int = 0,
+        discarded_blocks: int = 0,
+        host_bound: bool = False,
+        host_bound_baselines: tuple[str, ...] = (),
+        steady: bool = True,
+    ) -> Environment:
+        """What was seen since the beginning, with what the measurement says of itself."""
+        return Environment(
+            sm_clock_mhz=_range(self._seen.sm_clock_mhz),
+            memory_clock_mhz=_range(self._seen.memory_clock_mhz),
+            temperature_c=_range(self._seen.temperature_c),
+            power_w=_range(self._seen.power_w),
+            throttle_reasons=tuple(sorted(self._seen.reasons)),
+            neighbours=() if self._gpu is None else self._gpu.neighbours(self._family),
+            discarded_blocks=discarded_blocks,
+            kept_blocks=kept_blocks,
+            host_bound=host_bound,
+            host_bound_baselines=host_bound_baselines,
+            steady=steady,
+        )
+
+    def memory_used_bytes(self) -> int | None:
+        """Device memory in use by every process, None where nobody knows."""
+        return None if self._gpu is None else self._gpu.memory_used_bytes()
+
+
+def cuda_problem() -> str | None:
+    """Why PyTorch cannot use a GPU here, in one sentence; None when it can."""
+    answer = cuda_answer()
+    return None if answer else answer.reason
+
+
+def identity() -> Identity:
+    """The machine and stack of this process."""
+    usable = cuda_problem() is None
+    flavour, version = trt_runtime.versions()
+    index = torch.cuda.current_device() if usable else 0
+    seen = nvml.gpu(index) if usable else None
+    capability = torch.cuda.get_device_capability(index) if usable else None
+    return Identity(
+        gpu=((seen.name() if seen else None) or torch.cuda.get_device_name(index)) if usable else None,
+        architecture=f"sm_{capability[0]}{capability[1]}" if capability else None,
+        driver=nvml.driver_version() if usable else None,
+        cuda=torch.version.cuda,
+        tensorrt_flavour=flavour,
+        tensorrt=version,
+        torch_tensorrt=_installed("torch-tensorrt", "torch-tensorrt-rtx"),
+        torch=torch.__version__,
+        onnxruntime=_installed("onnxruntime-gpu", "onnxruntime"),
+        cpu=cpu_model(),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+    )
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Model of the CPU as the kernel names it, else as the platform does, else its architecture."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+def _gpu_of(device: torch.device | None) -> nvml.Nvml | None:
+    if device is not None and device.type != "cuda":
+        return None
+    if cuda_problem() is not None:
+        return None
+    return nvml.gpu(device.index if device is not None and device.index is not None else torch.cuda.current_device())
+
+
+def _installed(*distributions: str) -> str | None:
+    """Version of the first of these distributions that is installed."""
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _range(values: list[_Number]) -> tuple[_Number, _Number] | None:
+    return (min(values), max(values)) if values else None
