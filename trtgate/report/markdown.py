@@ -1,0 +1,152 @@
+"""Markdown: the comment on a pull request, a CI's step summary, and the tables of a README."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+from trtgate.case import Case
+from trtgate.errors import UsageError
+from trtgate.report import figures
+from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend
+from trtgate.report.sheet import Entry, Sheet, split
+
+# GitHub refuses comments of more than 65,536 characters; the rest is room for what a bot puts round ours.
+COMMENT_LIMIT = 60_000
+
+
+def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
+    """A comment for a pull request.
+
+    Args:
+        sheet: what was compared.
+        limit: leave rows out, aloud, where the text would become longer; the gravest rows come first.
+    """
+    lines = [f"### {escape(sheet.command)}: {escape(sheet.headline)}", ""]
+    lines.append(f"Base `{_code(sheet.base)}`, head `{_code(sheet.head)}`." + _sentence(sheet.machine))
+    lines += [escape(note) for note in sheet.notes]
+    if sheet.environment is not None:
+        lines.append(f"Environment: **{sheet.environment.verdict}**. {escape(sheet.environment.reason)}")
+    lines.append("")
+    loud, quiet = split(sheet.by_gravity)
+    budget = limit - sum(map(len, lines)) - 400
+    if loud:
+        table, left_out = _within(_entries(loud), budget)
+        budget -= sum(map(len, table))
+        lines += [*table, *_left_out(left_out), ""]
+    if quiet:
+        table, left_out = _within(_entries(quiet), budget)
+        count = f"{len(quiet)} without a change beyond their margin"
+        lines += [f"<details><summary>{count}</summary>", "", *table, *_left_out(left_out), "", "</details>", ""]
+    return "\n".join(lines)
+
+
+def run_table(
+    rows: Sequence[Row],
+    *,
+    skipped: Iterable[tuple[str, str]] = (),
+    machine: str = "",
+    confidence: float | None = None,
+) -> str:
+    """A run as tables for a README, one a workload and precision, with all time quantities and their meaning.
+
+    Args:
+        rows: one a case.
+        skipped: case and reason.
+        machine: GPU and stack in one line.
+        confidence: of the intervals.
+    """
+    lines = [f"Measured on {escape(machine)}.", ""] if machine else []
+    names = baselines_of(rows)
+    head = ["case", "device ms", "latency ms", "inf/s"]
+    head += [f"device, over {BASELINE_NAMES.get(name, name)}" for name in names]
+    head += [f"latency, over {BASELINE_NAMES.get(name, name)}" for name in names]
+    head += ["parity", "verdict"]
+    for title, group in _by_workload(rows):
+        lines += [f"**{escape(title)}**", "", *_table(head, (_run_cells(row, names) for row in group)), ""]
+    if names:
+        level = f"{confidence:.0%} " if confidence is not None else ""
+        lines += [f"Speedups stand with their {level}interval in brackets; parity is the error and its bound.", ""]
+    lines += [f"- {escape(sentence)}" for sentence in legend(rows)]
+    groups = group_skips(skipped)
+    if groups:
+        lines += ["", "Not run:", ""]
+        lines += [f"- {len(group.cases)} x {escape(group.reason)}" for group in groups]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that can neither break a table nor become markup."""
+    made = html.escape(text, quote=False).replace("\\", "\\\\")
+    for mark in "|*_`[]":
+        made = made.replace(mark, f"\\{mark}")
+    return " ".join(made.split())
+
+
+def _run_cells(row: Row, names: Sequence[str]) -> list[str]:
+    return [
+        f"`{_code(row.case)}`",
+        figures.milliseconds(row.device_s),
+        figures.milliseconds(row.latency_s),
+        figures.rate(row.throughput_per_s),
+        *(escape(figures.interval(row.device_speedups.get(name))) for name in names),
+        *(escape(figures.interval(row.latency_speedups.get(name))) for name in names),
+        figures.error_over_bound(row.parity),
+        escape(f"{row.verdict}: {row.note}" if row.note else row.verdict),
+    ]
+
+
+def _by_workload(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        try:
+            title = Case.parse(row.case).workload
+        except UsageError:
+            title = "other"
+        groups.setdefault(title, []).append(row)
+    return list(groups.items())
+
+
+def _entries(entries: Iterable[Entry]) -> list[str]:
+    return _table(
+        ["case", "quantity", "verdict", "change", "why"],
+        (
+            [
+                f"`{_code(entry.case)}`",
+                escape(entry.quantity),
+                f"**{entry.decision.verdict}**",
+                escape(entry.change),
+                escape(entry.decision.reason),
+            ]
+            for entry in entries
+        ),
+    )
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(cells) + " |" for cells in body]
+
+
+def _within(table: list[str], budget: int) -> tuple[list[str], int]:
+    """The lines that fit, and how many rows were left out; heading and one row always stay."""
+    kept, used = table[:3], sum(map(len, table[:3]))
+    for line in table[3:]:
+        used += len(line) + 1
+        if used > budget:
+            break
+        kept.append(line)
+    return kept, len(table) - len(kept)
+
+
+def _left_out(count: int) -> list[str]:
+    return [f"\nand {count} more, left out for length; `--json` has them all."] if count else []
+
+
+def _code(text: str) -> str:
+    # Inside a code span a backtick would end it, and a bar would end the table's cell.
+    return " ".join(text.replace("`", "'").replace("|", "/").split())
+
+
+def _sentence(machine: str) -> str:
+    return f" {escape(machine)}." if machine else ""

@@ -1,0 +1,123 @@
+"""What a comparison found, ready to be printed in any form. Holds decisions, makes none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from trtgate.judge.verdict import Decision, Verdict, spell
+
+# What a person must look at first.
+_ORDER = (
+    Verdict.SLOWER,
+    Verdict.MISSING,
+    Verdict.INVALID,
+    Verdict.INCONCLUSIVE,
+    Verdict.INCOMPARABLE,
+    Verdict.NEW,
+    Verdict.FASTER,
+    Verdict.SAME,
+)
+REGRESSIONS = (Verdict.SLOWER, Verdict.MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One judged quantity of one case.
+
+    Attributes:
+        case: id.
+        quantity: what was judged.
+        decision: verdict, reason and interval.
+        passes: whether the policy lets this verdict through.
+    """
+
+    case: str
+    quantity: str
+    decision: Decision
+    passes: bool
+
+    @property
+    def change(self) -> str:
+        """The estimated change with its interval, empty where nothing was estimated."""
+        return spell(self.decision.interval) if self.decision.interval is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A whole comparison.
+
+    Attributes:
+        command: what made it, such as ``trtgate gate``.
+        base: name of the older side.
+        head: name of the newer side.
+        outcome: how it ended, in one word: pass, regression, inconclusive, invalid, nothing_compared.
+        entries: every judged quantity.
+        environment: what the A/A arm says of the machine; None where there was none.
+        machine: GPU and stack in one line.
+        notes: sentences that belong above the table, such as how much weaker stored runs are.
+    """
+
+    command: str
+    base: str
+    head: str
+    outcome: str
+    entries: tuple[Entry, ...]
+    environment: Decision | None = None
+    machine: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The outcome and the number of each verdict: ``regression: 2 slower, 28 same``."""
+        counts = Counter(entry.decision.verdict for entry in self.entries)
+        named = [f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]]
+        return f"{self.outcome.replace('_', ' ')}: {', '.join(named) or 'nothing was compared'}"
+
+    @property
+    def by_gravity(self) -> list[Entry]:
+        """Entries, the ones to look at first in front; equal ones by case and quantity."""
+        return sorted(
+            self.entries, key=lambda entry: (_ORDER.index(entry.decision.verdict), entry.case, entry.quantity)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; ratios are head / base, so that above 1 is slower or larger."""
+        return {
+            "schema_version": 1,
+            "command": self.command,
+            "base": self.base,
+            "head": self.head,
+            "outcome": self.outcome,
+            "machine": self.machine,
+            "notes": list(self.notes),
+            "environment": _decision(self.environment) if self.environment is not None else None,
+            "entries": [
+                {"case": entry.case, "quantity": entry.quantity, "passes": entry.passes, **_decision(entry.decision)}
+                for entry in self.by_gravity
+            ],
+        }
+
+
+def split(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Entries that need a look (all but SAME), and the rest."""
+    kept = list(entries)
+    quiet = [entry for entry in kept if entry.decision.verdict is Verdict.SAME]
+    return [entry for entry in kept if entry.decision.verdict is not Verdict.SAME], quiet
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    interval = decision.interval
+    return {
+        "verdict": str(decision.verdict),
+        "code": decision.code,
+        "reason": decision.reason,
+        "ratio": interval.estimate if interval is not None else None,
+        "low": interval.low if interval is not None else None,
+        "high": interval.high if interval is not None else None,
+        "confidence": interval.confidence if interval is not None else None,
+        "resolvable": decision.resolvable,
+        "pairs": decision.pairs,
+    }
