@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from trtgate.case import BackendName, Quantity
 from trtgate.errors import RecordError, StorageError, UsageError
+from trtgate.judge.comparability import differences
 from trtgate.record import Identity, Record
 from trtgate.store import host_format
 from trtgate.store.files import make_folder, storage_error, write_atomic
@@ -37,6 +39,7 @@ __all__ = [
     "merge",
     "next_number",
     "quarantine",
+    "resolve",
     "run_paths",
     "same_stack",
     "save_run",
@@ -66,12 +69,23 @@ def run_paths(folder: Path, *, rejected: bool = False) -> list[Path]:
     return sorted(kept, key=lambda path: (path.name, path))
 
 
+def resolve(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
+    """The run that an argument names: a file is itself, a folder its newest baseline.
+
+    Raises:
+        StorageError: the folder holds no run that passed or was accepted.
+    """
+    if not path.is_dir():
+        return path
+    for candidate in reversed(run_paths(path)):
+        if load_run(candidate, max_bytes=max_bytes).status is not RunStatus.FAILED:
+            return candidate
+    raise StorageError(f"{path} holds no run that passed or was accepted.", "Name a run, or record one first.")
+
+
 def same_stack(one: Identity, other: Identity) -> bool:
     """Whether runs of two machines may be compared at all; `judge` then decides for each quantity."""
-    fields = ["gpu", "architecture", "driver", "cuda", "tensorrt_flavour", "tensorrt", "torch"]
-    if one.gpu is None:
-        fields += ["cpu", "threads", "onnxruntime"]
-    return all(getattr(one, field) == getattr(other, field) for field in fields)
+    return not differences(one, other, Quantity.DEVICE, BackendName.EAGER)
 
 
 def latest_comparable(

@@ -1,0 +1,162 @@
+"""Records as columns: one point a record, for questions over many runs.
+
+The same columns stand in Parquet files and in PostgreSQL. The record itself travels along as JSON, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from trtgate.errors import RecordError
+from trtgate.record import Record
+from trtgate.store.run import Run
+
+COLUMNS = (
+    "stack",
+    "case_id",
+    "quantity",
+    "outcome",
+    "status",
+    "commit_id",
+    "recorded_at",
+    "run_digest",
+    "run_name",
+    "samples",
+    "median",
+    "q1",
+    "q3",
+    "record",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSeries:
+    """The history of one quantity of one case on one stack, oldest first.
+
+    Attributes:
+        stack: history folder name of the machine and stack.
+        case: id.
+        quantity: name.
+        medians: one a run, in the quantity's unit, shape (runs,).
+        commits: one a run; ``unversioned`` where it was not known.
+    """
+
+    stack: str
+    case: str
+    quantity: str
+    medians: npt.NDArray[np.float64]
+    commits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StackSummary:
+    """What is stored of one machine and stack."""
+
+    stack: str
+    records: int
+    measured: int
+    cases: int
+    commits: int
+    first: str
+    last: str
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Self:
+        """From a row of SQL: the fields in their order, the last two as times."""
+        stack, records, measured, cases, commits, first, last = row
+        return cls(stack, records, measured, cases, commits, first.isoformat(), last.isoformat())
+
+
+class Store(Protocol):
+    """Many runs, wherever they are kept."""
+
+    def ingest(self, runs: Iterable[Run]) -> int:
+        """Add runs that are not there yet; returns how many records were added."""
+        ...
+
+    def series(self, case: str | None = None, quantity: str | None = None) -> Iterator[CaseSeries]:
+        """Histories by stack, case and quantity; all of them, or those of one case or quantity."""
+        ...
+
+    def summary(self) -> list[StackSummary]:
+        """One line a stack."""
+        ...
+
+
+def points_of(run: Run) -> list[dict[str, Any]]:
+    """Rows of one run, keyed by `COLUMNS`.
+
+    Raises:
+        RecordError: a record's time is not ISO 8601.
+    """
+    texts = [_canonical(record) for record in run.records]
+    # Of the records alone: accepting a run changes its file, but not what was measured.
+    digest = hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:32]
+    return [
+        {
+            "stack": record.identity.folder,
+            "case_id": record.case,
+            "quantity": str(record.quantity),
+            "outcome": str(record.outcome),
+            "status": str(run.status),
+            "commit_id": record.commit or "unversioned",
+            "recorded_at": _time(record.recorded_at, run),
+            "run_digest": digest,
+            "run_name": run.path.name,
+            **_statistics(record),
+            "record": text,
+        }
+        for record, text in zip(run.records, texts, strict=True)
+    ]
+
+
+def split_series(
+    stacks: npt.NDArray[np.object_],
+    cases: npt.NDArray[np.object_],
+    quantities: npt.NDArray[np.object_],
+    medians: npt.NDArray[np.float64],
+    commits: npt.NDArray[np.object_],
+) -> Iterator[CaseSeries]:
+    """Cut sorted columns, each of shape (points,), where stack, case or quantity changes."""
+    if not len(medians):
+        return
+    changes = (stacks[1:] != stacks[:-1]) | (cases[1:] != cases[:-1]) | (quantities[1:] != quantities[:-1])
+    edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(medians)]
+    for start, end in itertools.pairwise(edges):
+        yield CaseSeries(
+            stack=str(stacks[start]),
+            case=str(cases[start]),
+            quantity=str(quantities[start]),
+            medians=medians[start:end],
+            commits=tuple(commits[start:end].tolist()),
+        )
+
+
+def _canonical(record: Record) -> str:
+    return json.dumps(record.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _statistics(record: Record) -> dict[str, float | int | None]:
+    if record.series is None or record.series.count == 0:
+        return {"samples": 0, "median": None, "q1": None, "q3": None}
+    q1, median, q3 = np.quantile(record.series.values, [0.25, 0.5, 0.75])
+    return {"samples": record.series.count, "median": float(median), "q1": float(q1), "q3": float(q3)}
+
+
+def _time(text: str, run: Run) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise RecordError(
+            f"{run.path} has the time '{text}', which is not ISO 8601.", "Restore the file or record it again."
+        ) from None
+    return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)

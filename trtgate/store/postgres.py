@@ -1,0 +1,137 @@
+"""Many runs in PostgreSQL, where a team already runs one; the same columns as the Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, LiteralString
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from trtgate.errors import StorageError, UsageError
+from trtgate.store.points import COLUMNS, CaseSeries, StackSummary, points_of, split_series
+from trtgate.store.run import Run
+
+if TYPE_CHECKING:
+    import psycopg
+
+_TABLE: LiteralString = """
+    CREATE TABLE IF NOT EXISTS trtgate_points (
+        stack text NOT NULL,
+        case_id text NOT NULL,
+        quantity text NOT NULL,
+        outcome text NOT NULL,
+        status text NOT NULL,
+        commit_id text NOT NULL,
+        recorded_at timestamptz NOT NULL,
+        run_digest text NOT NULL,
+        run_name text NOT NULL,
+        samples integer NOT NULL,
+        median double precision,
+        q1 double precision,
+        q3 double precision,
+        record text NOT NULL,
+        PRIMARY KEY (run_digest, case_id, quantity)
+    );
+    CREATE INDEX IF NOT EXISTS trtgate_points_series ON trtgate_points (case_id, quantity, stack, recorded_at);
+"""
+# COPY knows no ON CONFLICT: rows land in a temporary table first, and a run that is known already adds nothing.
+_STAGE: LiteralString = "CREATE TEMP TABLE stage (LIKE trtgate_points INCLUDING DEFAULTS) ON COMMIT DROP"
+_MERGE: LiteralString = "INSERT INTO trtgate_points SELECT * FROM stage ON CONFLICT DO NOTHING"
+_SERIES: LiteralString = """
+    SELECT stack, case_id, quantity, median, commit_id
+    FROM trtgate_points
+    WHERE outcome = 'measured' AND median IS NOT NULL
+      AND (%(case)s::text IS NULL OR case_id = %(case)s) AND (%(quantity)s::text IS NULL OR quantity = %(quantity)s)
+    ORDER BY stack COLLATE "C", case_id COLLATE "C", quantity COLLATE "C", recorded_at, run_digest
+"""
+_SUMMARY: LiteralString = """
+    SELECT stack, count(*), count(*) FILTER (WHERE outcome = 'measured'), count(DISTINCT case_id),
+           count(DISTINCT commit_id), min(recorded_at), max(recorded_at)
+    FROM trtgate_points GROUP BY stack ORDER BY stack COLLATE "C"
+"""
+_CONNECT_TIMEOUT_S = 10
+
+
+class PostgresStore:
+    """A database, named by URL; the table is created by the first `ingest`.
+
+    Args:
+        url: ``postgresql://user@host/database``; passwords are better left to PGPASSWORD or ~/.pgpass.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def ingest(self, runs: Iterable[Run]) -> int:
+        """Add runs that are not there yet, all or none.
+
+        Returns:
+            How many records were added.
+
+        Raises:
+            StorageError: the database cannot be reached or refuses.
+        """
+        with self._session() as session, session.cursor() as cursor:
+            cursor.execute(_TABLE)
+            cursor.execute(_STAGE)
+            with cursor.copy("COPY stage FROM STDIN") as copy:
+                for run in runs:
+                    for point in points_of(run):
+                        copy.write_row([point[name] for name in COLUMNS])
+            cursor.execute(_MERGE)
+            return cursor.rowcount
+
+    def series(self, case: str | None = None, quantity: str | None = None) -> Iterator[CaseSeries]:
+        """Histories by stack, case and quantity.
+
+        Raises:
+            StorageError: the database cannot be reached, or holds no records of ours.
+        """
+        with self._session() as session, session.cursor() as cursor:
+            cursor.execute(_SERIES, {"case": case, "quantity": quantity}, binary=True)
+            columns = list(zip(*cursor, strict=True))
+        if not columns:
+            return iter(())
+        stacks, cases, quantities, medians, commits = columns
+        return split_series(
+            np.asarray(stacks, dtype=object),
+            np.asarray(cases, dtype=object),
+            np.asarray(quantities, dtype=object),
+            np.asarray(medians, dtype=np.float64),
+            np.asarray(commits, dtype=object),
+        )
+
+    def summary(self) -> list[StackSummary]:
+        """One line a stack; raises as `series`."""
+        with self._session() as session, session.cursor() as cursor:
+            rows = cursor.execute(_SUMMARY).fetchall()
+        return [StackSummary.of_row(row) for row in rows]
+
+    @contextmanager
+    def _session(self) -> Iterator[psycopg.Connection]:
+        try:
+            import psycopg
+        except ImportError:
+            raise UsageError(
+                "A PostgreSQL store needs psycopg, which is not installed.", "Run: pip install 'trtgate[postgres]'."
+            ) from None
+        try:
+            with psycopg.connect(self._url, connect_timeout=_CONNECT_TIMEOUT_S) as session:
+                yield session
+        except psycopg.errors.UndefinedTable:
+            raise StorageError(
+                f"The database {self._shown} holds no trtgate records.", "Fill it with 'trtgate trend --ingest'."
+            ) from None
+        except psycopg.Error as error:
+            first = (str(error).splitlines() or ["no reason given"])[0]
+            raise StorageError(
+                f"The database {self._shown} refused: {first}.", "Check the URL, the server and your rights on it."
+            ) from None
+
+    @property
+    def _shown(self) -> str:
+        """The URL without user and password, which must not reach a log."""
+        parts = urlsplit(self._url)
+        return f"{parts.hostname or 'localhost'}{parts.path}"
