@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -65,8 +64,8 @@ def write(path: Path, writer: Callable[[Path], None]) -> Path:
             writer(made)
             checksum = sidecar(made)
             checksum.write_text(digest(made) + "\n", encoding="ascii")
-            os.replace(made, path)
-            os.replace(checksum, sidecar(path))
+            made.replace(path)
+            checksum.replace(sidecar(path))
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror or error}).",

@@ -1,0 +1,87 @@
+"""bf16 that TensorRT's ONNX parser takes: no BatchNorm, no HardSwish, no HardSigmoid.
+
+torch's ONNX exporter folds BatchNorm into a convolution with a float32 kernel beside bfloat16 activations, which the
+parser refuses; so BatchNorm is folded before, in float32. The parser refuses bfloat16 HardSwish and HardSigmoid too;
+both are written as Add, Clip and Mul. The function that is computed stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn import functional
+
+from trtgate.errors import ExportError
+
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def rewrite(module: nn.Module, name: str) -> nn.Module:
+    """The same function without BatchNorm, HardSwish and HardSigmoid; the module itself if it has none.
+
+    Args:
+        module: float32, in eval mode; not changed.
+        name: of the workload, for messages.
+
+    Raises:
+        ExportError: the module cannot be traced, or a BatchNorm does not follow a convolution or linear layer.
+    """
+    if not any(isinstance(part, (_BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules()):
+        return module
+    try:
+        fused = fuse(module)
+    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+        raise ExportError(
+            f"BatchNorm of '{name}' cannot be folded for bf16: torch.fx cannot trace the module ({error}).",
+            "Measure this workload in fp16, or make its control flow independent of its inputs.",
+        ) from error
+    assert isinstance(fused, fx.GraphModule)
+    left = [path for path, part in fused.named_modules() if isinstance(part, _BATCH_NORM)]
+    if left:
+        raise ExportError(
+            f"BatchNorm '{left[0]}' of '{name}' cannot be folded for bf16: no convolution or linear layer precedes it.",
+            "Measure this workload in fp16.",
+        )
+    _replace_activations(fused)
+    return fused.eval().requires_grad_(False)
+
+
+def hardswish(value: torch.Tensor) -> torch.Tensor:
+    """HardSwish, x * clip(x + 3, 0, 6) / 6 (Howard et al., "Searching for MobileNetV3", ICCV 2019)."""
+    return value * hardsigmoid(value)
+
+
+def hardsigmoid(value: torch.Tensor) -> torch.Tensor:
+    """HardSigmoid, clip(x + 3, 0, 6) / 6."""
+    return (value + 3).clamp(0, 6) * (1 / 6)
+
+
+_BY_MODULE: dict[type[nn.Module], Callable[[torch.Tensor], torch.Tensor]] = {
+    nn.Hardswish: hardswish,
+    nn.Hardsigmoid: hardsigmoid,
+}
+_BY_FUNCTION: dict[Any, Callable[[torch.Tensor], torch.Tensor]] = {
+    functional.hardswish: hardswish,
+    functional.hardsigmoid: hardsigmoid,
+}
+
+
+def _replace_activations(module: fx.GraphModule) -> None:
+    parts = dict(module.named_modules())
+    for node in list(module.graph.nodes):
+        if node.op == "call_module":
+            simple = _BY_MODULE.get(type(parts[node.target]))
+        else:
+            simple = _BY_FUNCTION.get(node.target) if node.op == "call_function" else None
+        if simple is None:
+            continue
+        with module.graph.inserting_before(node):
+            replacement = module.graph.call_function(simple, (node.args[0],))
+        node.replace_all_uses_with(replacement)
+        module.graph.erase_node(node)
+    module.delete_all_unused_submodules()
+    module.recompile()

@@ -1,0 +1,57 @@
+"""Cast a whole workload to one floating-point datatype: strong typing, in which every tensor has the type it shows.
+
+Every backend gets the module that `prepare` returns, so that none is compared with a different computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from trtgate.case import Precision
+from trtgate.errors import UnsupportedCaseError
+from trtgate.precision import bf16
+from trtgate.workloads.base import Workload
+
+_DTYPES = {
+    Precision.FP32: torch.float32,
+    Precision.TF32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+    # Quantise/dequantise pairs stand in a float32 module.
+    Precision.INT8: torch.float32,
+    Precision.FP8: torch.float32,
+}
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Datatype of a module's floating-point inputs in a precision."""
+    return _DTYPES[precision]
+
+
+def prepare(workload: Workload, precision: Precision) -> torch.nn.Module:
+    """The workload's module in a precision: on the CPU, in eval mode, without gradients.
+
+    For bf16 BatchNorm is folded and HardSwish and HardSigmoid are rewritten, which TensorRT's parser needs
+    (`trtgate.precision.bf16`).
+
+    Raises:
+        UnsupportedCaseError: a quantised precision, which needs calibration: see `trtgate.precision.quantise_torch`.
+        ExportError: the module cannot be rewritten for bf16.
+    """
+    if precision.quantised:
+        raise UnsupportedCaseError(
+            f"'{workload.name}' cannot be cast to {precision}: a quantised module needs calibration.",
+            "Quantise it with trtgate.precision.quantise_torch.",
+        )
+    module = workload.module()
+    if precision is Precision.BF16:
+        module = bf16.rewrite(module, workload.name)
+    return module.to(dtype_of(precision)).eval().requires_grad_(False)
+
+
+def cast_inputs(inputs: Sequence[torch.Tensor], precision: Precision) -> tuple[torch.Tensor, ...]:
+    """Floating-point tensors in the precision's datatype; integers as they are."""
+    dtype = dtype_of(precision)
+    return tuple(value.to(dtype) if value.is_floating_point() else value for value in inputs)

@@ -1,0 +1,60 @@
+"""The workloads by name. Asking for names imports neither torch nor torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtgate.errors import UnknownValueError
+
+if TYPE_CHECKING:
+    from trtgate.workloads.base import Workload
+
+_ZOO = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
+_DEFAULT_SEQUENCES: dict[str, int] = {"transformer": 128}
+
+
+def names() -> tuple[str, ...]:
+    """Every registered workload, the smallest first and families together."""
+    return ("simple_cnn", *_ZOO, "transformer")
+
+
+def default_sequence(name: str) -> int | None:
+    """Tokens an input where a case does not say; None for workloads without the dimension.
+
+    Raises:
+        UnknownValueError: no such workload.
+    """
+    _require_known(name)
+    return _DEFAULT_SEQUENCES.get(name)
+
+
+def get(name: str, *, cache: Path, pretrained: bool = False, download: bool = False) -> Workload:
+    """A workload; cheap, since weights are made or read when they are first needed.
+
+    Args:
+        name: one of `names`.
+        cache: folder for weights and data.
+        pretrained: torchvision's models take its pretrained weights and download them if need be; others ignore it.
+        download: simple_cnn may download the whole of MNIST; others ignore it.
+
+    Raises:
+        UnknownValueError: no such workload.
+    """
+    _require_known(name)
+    if name == "simple_cnn":
+        from trtgate.workloads.simple_cnn import SimpleCNNWorkload
+
+        return SimpleCNNWorkload(cache, download=download)
+    if name == "transformer":
+        from trtgate.workloads.transformer import Transformer
+
+        return Transformer()
+    from trtgate.workloads.torchvision_zoo import TorchvisionModel
+
+    return TorchvisionModel(name, cache, pretrained=pretrained)
+
+
+def _require_known(name: str) -> None:
+    if name not in names():
+        raise UnknownValueError("workload", name, names())
