@@ -1,0 +1,246 @@
+"""Which TensorRT is here, and one way to talk to it: flavour, module, logger, datatypes, deserialising.
+
+TensorRT 10.15 and newer, 11.x and TensorRT-RTX share the calls that this project uses. The flavour is told by
+distribution metadata alone: torch-tensorrt-rtx registers TensorRT-RTX under the import name ``tensorrt``, so an import
+proves nothing, and importing it without a GPU raises.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final, Literal
+
+import torch
+
+from trtgate.backends.base import YES, Answer, no
+from trtgate.backends.cuda_device import out_of_memory
+from trtgate.errors import BackendAbsentError, OutOfDeviceMemoryError, PlanError, UnknownValueError
+
+Flavour = Literal["tensorrt", "tensorrt_rtx"]
+
+CHOICE_VARIABLE: Final = "TRTGATE_TENSORRT"
+OLDEST: Final = (10, 15)
+# The front-end packages are metapackages; a folder on PYTHONPATH may hold the bindings' metadata alone.
+_DISTRIBUTIONS: Final[dict[Flavour, tuple[str, ...]]] = {
+    "tensorrt": tuple(f"tensorrt{cuda}{part}" for part in ("", "-bindings") for cuda in ("", "-cu13", "-cu12")),
+    "tensorrt_rtx": tuple(f"tensorrt-rtx{cuda}{part}" for part in ("", "-bindings") for cuda in ("", "-cu13", "-cu12")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A TensorRT that is installed: its flavour, which is also its import name, and its version."""
+
+    flavour: Flavour
+    version: str
+
+
+def installed() -> tuple[Installed, ...]:
+    """Every flavour that has distribution metadata here; nothing is imported."""
+    found = []
+    for flavour, distributions in _DISTRIBUTIONS.items():
+        for name in distributions:
+            try:
+                version = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+            found.append(Installed(flavour, version))
+            break
+    return tuple(found)
+
+
+def find() -> Installed | Answer:
+    """The flavour to use, or why there is none.
+
+    Raises:
+        UnknownValueError: TRTGATE_TENSORRT names no flavour.
+    """
+    chosen = os.environ.get(CHOICE_VARIABLE)
+    if chosen is not None and chosen not in _DISTRIBUTIONS:
+        raise UnknownValueError(f"TensorRT flavour in {CHOICE_VARIABLE}", chosen, _DISTRIBUTIONS)
+    found = installed()
+    usable = [one for one in found if chosen in (None, one.flavour)]
+    if len(usable) > 1:
+        both = " and ".join(f"{one.flavour} {one.version}" for one in usable)
+        return no(
+            f"Both TensorRT flavours are installed ({both}); "
+            f"uninstall one, or set {CHOICE_VARIABLE} to tensorrt or tensorrt_rtx."
+        )
+    if not usable:
+        wanted = chosen or "neither tensorrt nor tensorrt_rtx"
+        return no(f"{wanted} is {'not ' if chosen else ''}installed; install the extra 'rtx' or 'tensorrt' of trtgate.")
+    one = usable[0]
+    if one.flavour == "tensorrt" and _release(one.version) < OLDEST:
+        return no(f"TensorRT {one.version} is older than {OLDEST[0]}.{OLDEST[1]}, the oldest that is supported.")
+    return one
+
+
+def versions() -> tuple[Flavour | None, str | None]:
+    """Flavour and version for a record's identity; (None, None) where TensorRT cannot be used. Imports nothing."""
+    try:
+        found = find()
+    except UnknownValueError:
+        return (None, None)
+    return (found.flavour, found.version) if isinstance(found, Installed) else (None, None)
+
+
+def installed_answer() -> Answer:
+    """Whether exactly one usable TensorRT is installed, or why not. Imports nothing, never raises."""
+    try:
+        found = find()
+    except UnknownValueError as error:
+        return no(str(error))
+    return found if isinstance(found, Answer) else YES
+
+
+def answer() -> Answer:
+    """Whether TensorRT is installed and its libraries load, or why not. Never raises."""
+    installed_here = installed_answer()
+    found = find() if installed_here else installed_here
+    if isinstance(found, Answer):
+        return found
+    try:
+        importlib.import_module(found.flavour)
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        return no(f"{found.flavour} {found.version} is installed, but cannot be imported: {reason}.")
+    return YES
+
+
+def load() -> Any:
+    """The module of the flavour in use.
+
+    Raises:
+        BackendAbsentError: there is none, there are two, or it cannot be imported.
+    """
+    found = answer()
+    if not found:
+        raise BackendAbsentError(f"TensorRT cannot be used: {found.reason}", "Run 'trtgate doctor' for details.")
+    flavour, _ = versions()
+    return importlib.import_module(str(flavour))
+
+
+class Messages:
+    """What TensorRT logged since `collect` began.
+
+    Attributes:
+        problems: warnings and errors, in order, each with its severity.
+        errors: errors alone, without severity.
+        verbose: every line of any severity, where somebody asked for them; else None.
+    """
+
+    def __init__(self, verbose: list[str] | None = None) -> None:
+        self.problems: list[str] = []
+        self.errors: list[str] = []
+        self.verbose = verbose
+
+    @property
+    def summary(self) -> str:
+        """The errors in one line; the last warnings where there is no error."""
+        return "; ".join(self.errors[-4:]) or "; ".join(self.problems[-2:]) or "it logged nothing"
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether an error says that device memory ran out."""
+        return any("out of memory" in text.lower() or "outofmemory" in text.lower() for text in self.errors)
+
+
+@functools.cache
+def logger() -> Any:
+    """The process's one TensorRT logger: TensorRT keeps the first that it is given and warns about any other."""
+    trt = load()
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.messages = Messages()
+
+        def log(self, severity: Any, message: str) -> None:
+            kept = self.messages
+            if kept.verbose is not None:
+                kept.verbose.append(message)
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                kept.errors.append(message)
+                kept.problems.append(f"error: {message}")
+            elif severity == trt.ILogger.WARNING:
+                kept.problems.append(f"warning: {message}")
+
+    return Logger()
+
+
+@contextmanager
+def collect(verbose: list[str] | None = None) -> Iterator[Messages]:
+    """Collect what TensorRT logs in the body.
+
+    Args:
+        verbose: receives every line; without it only warnings and errors are kept.
+    """
+    one = logger()
+    before, one.messages = one.messages, Messages(verbose)
+    try:
+        yield one.messages
+    finally:
+        one.messages = before
+
+
+def torch_dtype(dtype: Any) -> torch.dtype:
+    """The torch datatype of a TensorRT tensor.
+
+    Raises:
+        PlanError: TensorRT has a datatype there that torch tensors do not have (int4, fp4).
+    """
+    trt = load()
+    known = {
+        trt.DataType.FLOAT: torch.float32,
+        trt.DataType.HALF: torch.float16,
+        trt.DataType.BF16: torch.bfloat16,
+        trt.DataType.FP8: torch.float8_e4m3fn,
+        trt.DataType.INT64: torch.int64,
+        trt.DataType.INT32: torch.int32,
+        trt.DataType.INT8: torch.int8,
+        trt.DataType.UINT8: torch.uint8,
+        trt.DataType.BOOL: torch.bool,
+    }
+    if dtype not in known:
+        raise PlanError(
+            f"An engine's input or output has the datatype {dtype}, which no torch tensor has.",
+            "Add a cast before the output or after the input.",
+        )
+    return known[dtype]
+
+
+def deserialise(runtime: Any, plan: bytes, what: str) -> Any:
+    """An engine from its plan.
+
+    Args:
+        runtime: a TensorRT runtime, which must outlive the engine.
+        plan: the serialised engine.
+        what: the case's id, for messages.
+
+    Raises:
+        OutOfDeviceMemoryError: its weights do not fit.
+        PlanError: truncated, foreign, or built by another version.
+    """
+    with collect() as messages:
+        engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise failure(what, "its plan could not be deserialised", messages)
+    return engine
+
+
+def failure(what: str, problem: str, messages: Messages) -> PlanError | OutOfDeviceMemoryError:
+    """The error for a call of TensorRT's runtime that returned nothing."""
+    if messages.out_of_memory:
+        return out_of_memory(what, messages.summary)
+    return PlanError(f"{what}: {problem}: {messages.summary}.", "Delete the cache folder's plans and build again.")
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, minor = [*version.split("."), "0"][:2]
+    return int(major), int(minor)
