@@ -23,7 +23,7 @@ def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
         limit: leave rows out, aloud, where the text would become longer; the gravest rows come first.
     """
     lines = [f"### {escape(sheet.command)}: {escape(sheet.headline)}", ""]
-    lines.append(f"Base `{_code(sheet.base)}`, head `{_code(sheet.head)}`." + _sentence(sheet.machine))
+    lines.append(f"Base {code(sheet.base)}, head {code(sheet.head)}." + _sentence(sheet.machine))
     lines += [escape(note) for note in sheet.notes]
     if sheet.environment is not None:
         lines.append(f"Environment: **{sheet.environment.verdict}**. {escape(sheet.environment.reason)}")
@@ -31,13 +31,13 @@ def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
     loud, quiet = split(sheet.by_gravity)
     budget = limit - sum(map(len, lines)) - 400
     if loud:
-        table, left_out = _within(_entries(loud), budget)
-        budget -= sum(map(len, table))
-        lines += [*table, *_left_out(left_out), ""]
+        shown, left_out = _within(_entries(loud), budget)
+        budget -= sum(map(len, shown))
+        lines += [*shown, *_left_out(left_out), ""]
     if quiet:
-        table, left_out = _within(_entries(quiet), budget)
+        shown, left_out = _within(_entries(quiet), budget)
         count = f"{len(quiet)} without a change beyond their margin"
-        lines += [f"<details><summary>{count}</summary>", "", *table, *_left_out(left_out), "", "</details>", ""]
+        lines += [f"<details><summary>{count}</summary>", "", *shown, *_left_out(left_out), "", "</details>", ""]
     return "\n".join(lines)
 
 
@@ -63,7 +63,7 @@ def run_table(
     head += [f"latency, over {BASELINE_NAMES.get(name, name)}" for name in names]
     head += ["parity", "verdict"]
     for title, group in _by_workload(rows):
-        lines += [f"**{escape(title)}**", "", *_table(head, (_run_cells(row, names) for row in group)), ""]
+        lines += [f"**{escape(title)}**", "", *table(head, (_run_cells(row, names) for row in group)), ""]
     if names:
         level = f"{confidence:.0%} " if confidence is not None else ""
         lines += [f"Speedups stand with their {level}interval in brackets; parity is the error and its bound.", ""]
@@ -83,9 +83,20 @@ def escape(text: str) -> str:
     return " ".join(made.split())
 
 
+def code(text: str) -> str:
+    """Text as a code span; what would end the span or the table's cell is replaced."""
+    return "`" + " ".join(text.replace("`", "'").replace("|", "/").split()) + "`"
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table; the cells must be escaped already."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(cells) + " |" for cells in body]
+
+
 def _run_cells(row: Row, names: Sequence[str]) -> list[str]:
     return [
-        f"`{_code(row.case)}`",
+        code(row.case),
         figures.milliseconds(row.device_s),
         figures.milliseconds(row.latency_s),
         figures.rate(row.throughput_per_s),
@@ -108,11 +119,11 @@ def _by_workload(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _entries(entries: Iterable[Entry]) -> list[str]:
-    return _table(
+    return table(
         ["case", "quantity", "verdict", "change", "why"],
         (
             [
-                f"`{_code(entry.case)}`",
+                code(entry.case),
                 escape(entry.quantity),
                 f"**{entry.decision.verdict}**",
                 escape(entry.change),
@@ -123,29 +134,19 @@ def _entries(entries: Iterable[Entry]) -> list[str]:
     )
 
 
-def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(cells) + " |" for cells in body]
-
-
-def _within(table: list[str], budget: int) -> tuple[list[str], int]:
+def _within(lines: list[str], budget: int) -> tuple[list[str], int]:
     """The lines that fit, and how many rows were left out; heading and one row always stay."""
-    kept, used = table[:3], sum(map(len, table[:3]))
-    for line in table[3:]:
+    kept, used = lines[:3], sum(map(len, lines[:3]))
+    for line in lines[3:]:
         used += len(line) + 1
         if used > budget:
             break
         kept.append(line)
-    return kept, len(table) - len(kept)
+    return kept, len(lines) - len(kept)
 
 
 def _left_out(count: int) -> list[str]:
     return [f"\nand {count} more, left out for length; `--json` has them all."] if count else []
-
-
-def _code(text: str) -> str:
-    # Inside a code span a backtick would end it, and a bar would end the table's cell.
-    return " ".join(text.replace("`", "'").replace("|", "/").split())
 
 
 def _sentence(machine: str) -> str:
