@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trtgate.case import BackendName, Case, Precision, Quantity
 from trtgate.errors import PolicyError
+from trtgate.policy_optimisation import OptimisationSettings
 from trtgate.gate_settings import GateSettings as GateSettings
 from trtgate.judge_settings import JudgeSettings as JudgeSettings
 from trtgate.judge_settings import MarginSettings as MarginSettings
@@ -91,6 +92,9 @@ class ParitySettings(_Section):
         default=1e-3, gt=0, description="a reference whose outputs hardly vary cannot show an error"
     )
     top1_agreement: float = Field(default=0.99, ge=0, le=1, description="MLPerf's 99% of the float32 task metric")
+    max_bound: float = Field(
+        default=0.3, gt=0, description="a bound beyond this share of the output's norm would let a wrong model pass"
+    )
     evaluation_examples: int = Field(
         default=256, ge=1, description="of the held-out set; one flipped digit is 0.4%, and batch 1 still takes 0.1 s"
     )
@@ -171,6 +175,7 @@ class Policy(_Section):
 
     measure: MeasureSettings = MeasureSettings()
     parity: ParitySettings = Field(default_factory=ParitySettings)
+    optimisation: OptimisationSettings = Field(default_factory=OptimisationSettings)
     judge: JudgeSettings = JudgeSettings()
     gate: GateSettings = GateSettings()
     store: StoreSettings = StoreSettings()

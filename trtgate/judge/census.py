@@ -1,0 +1,126 @@
+"""Whether the optimiser did worse than before: a change of layers is a regression like a slower time.
+
+Pure comparison of the facts that `trtgate.measure.compute_share.facts` and `trtgate.measure.optimisation` put into a
+record of the quantity ``optimisation``. A value that only one side has is not compared: identity decides elsewhere
+whether two records may be compared at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, Final
+
+# Wider is slower. int8 and fp8 are of one rank: which of them a row wants is its precision's business.
+_BITS: Final = {
+    "fp64": 64,
+    "fp32": 32,
+    "bf16": 16,
+    "fp16": 16,
+    "fp8": 8,
+    "int8": 8,
+    "fp4": 4,
+    "int4": 4,
+}
+_LISTS: Final = {
+    "constants_left": "constant that is computed at each inference",
+    "duplicates_left": "duplicate that is computed again",
+    "dead_left": "dead node in the engine",
+    "violations": "optimisation test that fails",
+}
+_COUNTS: Final = {"kernels": "kernels", "casts": "casts", "reformats": "reformats"}
+
+
+def compare_census_facts(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """Find what the optimiser does worse in ``head`` than in ``base``.
+
+    Args:
+        base: facts of the record that is compared with.
+        head: facts of the new record.
+
+    Returns:
+        One sentence a regression, each naming its layer or node; empty when nothing got worse.
+    """
+    found = [*_compute(base.get("compute", {}), head.get("compute", {})), *_lists(base, head), *_counts(base, head)]
+    found.extend(_coverage(base.get("coverage"), head.get("coverage")))
+    return found
+
+
+def _compute(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    found = []
+    for node, before in base.items():
+        after = head.get(node)
+        if after is None:
+            continue
+        where = f"node '{node}' (layer '{after['layer']}')"
+        if before["layer"] is not None and after["layer"] is None:
+            found.append(f"node '{node}' is claimed by no layer any more; it was layer '{before['layer']}'.")
+            continue
+        old, new = _BITS.get(before["datatype"], 0), _BITS.get(after["datatype"], 0)
+        if old and (new > old or new == 0):
+            found.append(f"{where} runs in {after['datatype']}; it ran in {before['datatype']}.")
+        lost = sorted(set(before.get("fused", ())) - set(after.get("fused", ())))
+        if lost:
+            found.append(f"{where} no longer takes in {', '.join(lost)}: the fusion is lost.")
+    found.extend(_split_merges(base, head))
+    return found
+
+
+def _split_merges(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """Products that shared one layer and no longer do."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for node, entry in base.items():
+        if entry["layer"] is not None and node in head:
+            groups[entry["layer"]].append(node)
+    return [
+        f"nodes '{one}' and '{other}' were merged into one layer and now run in two "
+        f"('{head[one]['layer']}', '{head[other]['layer']}')."
+        for nodes in groups.values()
+        for one, other in combinations(nodes, 2)
+        if None not in (head[one]["layer"], head[other]["layer"]) and head[one]["layer"] != head[other]["layer"]
+    ]
+
+
+def _lists(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    return [
+        f"new {meaning}: {name}."
+        for key, meaning in _LISTS.items()
+        if key in base and key in head
+        for name in head[key]
+        if name not in base[key]
+    ]
+
+
+def _counts(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key, meaning in _COUNTS.items():
+        if key not in base or key not in head:
+            continue
+        before, after = (value if isinstance(value, int) else len(value) for value in (base[key], head[key]))
+        if after > before:
+            found.append(f"{after} {meaning} instead of {before}{_named(base[key], head[key])}.")
+    for key, after in head.get("counts", {}).items():
+        before = base.get("counts", {}).get(key)
+        if before is not None and after > before:
+            found.append(f"{key.replace('_', ' ')}: {after} instead of {before}.")
+    return found
+
+
+def _named(base: Any, head: Any) -> str:
+    if isinstance(base, int) or isinstance(head, int):
+        return ""
+    new = [str(name) for name in head if name not in base]
+    return f" ({', '.join(new[:5])}{', ...' if len(new) > 5 else ''})" if new else ""
+
+
+def _coverage(base: Mapping[str, Any] | None, head: Mapping[str, Any] | None) -> list[str]:
+    if base is None or head is None:
+        return []
+    found = []
+    if head["blocks"] > base["blocks"]:
+        found.append(f"the model runs in {head['blocks']} TensorRT blocks instead of {base['blocks']}.")
+    new = sorted(set(head["fell_back"]) - set(base["fell_back"]))
+    if new:
+        found.append(f"operators that fell back to PyTorch: {', '.join(new)}.")
+    return found

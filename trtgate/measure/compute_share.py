@@ -1,0 +1,229 @@
+"""In which datatype the work really runs, and how much of the source graph the optimiser got rid of.
+
+Work is counted by ONNX node (`flops`), attributed to the layer that does it, and read off that layer's operands.
+Everything here is arithmetic on a `Census`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trtgate.errors import InspectionError
+from trtgate.measure.census import Census, Datatype, Layer, Role, SourceNode, TensorUse
+
+# Myelin's four-letter names of operators that are one operation, so that a name can prove that one is computed. Casts
+# are left out: kernels cast on their own account.
+_OPERATION_OF: Final = {
+    "Add": "Add",
+    "Sub": "Sub",
+    "Mul": "Mul",
+    "Div": "Div",
+    "Sqrt": "Sqrt",
+    "Exp": "Exp",
+    "Erf": "Erf",
+    "Relu": "Relu",
+    "Sigmoid": "Sigm",
+    "Tanh": "Tanh",
+    "Transpose": "Tran",
+}
+_MOVING: Final = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Concat", "Expand", "Identity"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Which layer does the work of one ONNX node.
+
+    Attributes:
+        layer: None where no layer says that it covers the node.
+        datatype: in which the multiplications run; UNKNOWN without a layer.
+    """
+
+    node: SourceNode
+    layer: Layer | None
+    datatype: Datatype
+
+
+def attribute(census: Census) -> tuple[Attribution, ...]:
+    """Attribute each node with work to a layer. Nodes that are dead, constant or duplicates have no work to do.
+
+    Raises:
+        InspectionError: the census has no source graph.
+    """
+    if not census.sources:
+        raise InspectionError(
+            "The census has no source graph, so the work of its layers cannot be counted.",
+            "Name the ONNX file that the engine was built from, or inspect the case instead of the plan.",
+        )
+    covering: dict[str, list[Layer]] = defaultdict(list)
+    for layer in census.layers:
+        for name in layer.sources:
+            covering[name].append(layer)
+    twins: dict[str, list[str]] = defaultdict(list)
+    for node in census.sources:
+        if node.duplicate_of is not None:
+            twins[node.duplicate_of].append(node.name)
+    found = []
+    for node in census.sources:
+        if not node.flops or node.dead or node.constant or node.duplicate_of is not None:
+            continue
+        # Of equal nodes the builder may keep any one.
+        layers = [layer for name in (node.name, *twins[node.name]) for layer in covering[name]]
+        chosen = _computing(layers, node)
+        found.append(Attribution(node, chosen, _datatype(chosen, node) if chosen else Datatype.UNKNOWN))
+    return tuple(found)
+
+
+def _computing(layers: list[Layer], node: SourceNode) -> Layer | None:
+    """The layer that multiplies: of several that compute, the one in the widest type, which never flatters."""
+    computing = [layer for layer in layers if layer.role is Role.COMPUTE]
+    # A kernel whose name tells nothing of a product may still hold it; data movement cannot.
+    candidates = computing or [layer for layer in layers if layer.role is Role.POINTWISE]
+    return max(candidates, key=lambda layer: _datatype(layer, node).bits, default=None)
+
+
+def _datatype(layer: Layer, node: SourceNode) -> Datatype:
+    """The datatype of a layer's operands.
+
+    A residual or a bias that is fused in may be wider than the product, and a weight may be stored narrower than it is
+    multiplied. So: with a weight, the weight's type if an input shares it, else the widest input's; without, the type
+    that at least two inputs share if the node multiplies two activations, else the first input's for library kernels
+    (their first input is the activation) and the widest input's for generated ones.
+    """
+    inputs = [use for use in layer.inputs if use.elements > 1] or list(layer.inputs)
+    if not inputs:
+        return Datatype.UNKNOWN
+    widest = max(inputs, key=lambda use: use.datatype.bits).datatype
+    weights = [use for use in layer.constants if _is_matrix(use)]
+    if weights:
+        weight = max(weights, key=lambda use: use.elements).datatype
+        return weight if any(use.datatype is weight for use in inputs) else widest
+    if node.activations > 1:
+        shared, count = Counter(use.datatype for use in inputs).most_common(1)[0]
+        return shared if count > 1 else widest
+    return widest if layer.operations else inputs[0].datatype
+
+
+def _is_matrix(use: TensorUse) -> bool:
+    return sum(extent > 1 for extent in use.shape) >= 2
+
+
+def shares(census: Census) -> dict[Datatype, float]:
+    """Share of the work by the datatype that it runs in; UNKNOWN holds what no layer claims. Sums to 1.
+
+    Raises:
+        InspectionError: no source graph, or one without any matrix arithmetic.
+    """
+    work: dict[Datatype, int] = defaultdict(int)
+    for item in attribute(census):
+        work[item.datatype] += item.node.flops
+    total = sum(work.values())
+    if total == 0:
+        raise InspectionError(
+            "The model has no convolution, matrix product or attention whose work could be counted.",
+            "Ask for the layers instead of the shares.",
+        )
+    return {kind: flops / total for kind, flops in sorted(work.items(), key=lambda pair: -pair[1])}
+
+
+def folded_constants(census: Census) -> tuple[list[str], list[str]]:
+    """The source nodes that need no input of the model: folded, and left to be computed at each inference.
+
+    A kernel's metadata lists folded nodes too, because their result went into it, so coverage alone proves nothing. A
+    node counts as left where a layer covers constant nodes alone, or where a kernel's name spells its operation and
+    none of the live nodes that it covers explains it. Kernels that cover a live node which is made of several
+    operations (Gelu, Softmax, ...) prove nothing and are passed over.
+    """
+    by_name = {node.name: node for node in census.sources}
+    left: set[str] = set()
+    for layer in census.layers:
+        nodes = [by_name[name] for name in layer.sources if name in by_name]
+        constant = [node for node in nodes if node.constant]
+        live = [node for node in nodes if not node.constant]
+        if any(node.op not in _OPERATION_OF and not node.flops and node.op not in _MOVING for node in live):
+            continue
+        explained = {_OPERATION_OF.get(node.op) for node in live}
+        for node in constant:
+            operation = _OPERATION_OF.get(node.op)
+            spelt = operation in layer.operations and operation not in explained
+            if spelt or (not live and not layer.operations):
+                left.add(node.name)
+    constants = [node.name for node in census.sources if node.constant and not node.dead]
+    return [name for name in constants if name not in left], [name for name in constants if name in left]
+
+
+def duplicates(census: Census) -> tuple[list[str], list[str]]:
+    """The source nodes that repeat an earlier one: removed, and computed again.
+
+    Both of a pair are computed where layers differ, or where one layer covers both and its output has room for both
+    (a horizontal merge of equals saves a launch, not the work).
+    """
+    by_name = {node.name: node for node in census.sources}
+    removed: list[str] = []
+    repeated: list[str] = []
+    for node in census.sources:
+        if node.duplicate_of is None or node.dead or node.constant:
+            continue
+        own = [layer for layer in census.covering(node.name) if _does(layer, node)]
+        other = [layer for layer in census.covering(node.duplicate_of) if _does(layer, by_name[node.duplicate_of])]
+        both = [layer for layer in own if layer in other]
+        doubled = any(
+            node.output_elements and sum(use.elements for use in layer.outputs) >= 2 * node.output_elements
+            for layer in both
+        )
+        (repeated if doubled or (own and other and not both) else removed).append(node.name)
+    return removed, repeated
+
+
+def _does(layer: Layer, node: SourceNode) -> bool:
+    return layer.role is Role.COMPUTE if node.flops else layer.role in (Role.COMPUTE, Role.POINTWISE)
+
+
+def facts(census: Census) -> dict[str, Any]:
+    """Everything that a history keeps of a census, as plain JSON.
+
+    Returns:
+        ``origin``, ``runtime``, ``layers``, ``kernels``, ``source_nodes`` (live, not constant), ``nodes_per_layer``,
+        ``kinds`` (layer types), ``casts``, ``reformats``, ``flops``, ``share`` (by datatype), ``compute`` (one entry a
+        node with work: its layer, datatype, share of the work, and what else that layer covers),
+        ``constants_folded``, ``constants_left``,
+        ``duplicates_removed``, ``duplicates_left``, ``dead_left``. Without a source graph only what layers tell.
+    """
+    told: dict[str, Any] = {
+        "origin": census.origin,
+        "runtime": census.runtime,
+        "layers": len(census.layers),
+        "kernels": census.kernels,
+        "kinds": dict(sorted(Counter(layer.kind for layer in census.layers).items())),
+        "casts": [layer.name for layer in census.layers if layer.is_cast],
+        "reformats": [layer.name for layer in census.layers if layer.is_reformat],
+    }
+    if not census.sources:
+        return told
+    live = [node for node in census.sources if not node.dead and not node.constant]
+    items = attribute(census)
+    total = sum(item.node.flops for item in items)
+    folded, left = folded_constants(census)
+    removed, repeated = duplicates(census)
+    dead = {node.name for node in census.sources if node.dead}
+    return told | {
+        "source_nodes": len(live),
+        "nodes_per_layer": round(len(live) / max(census.kernels, 1), 3),
+        "flops": total,
+        "share": {str(kind): round(part, 6) for kind, part in (shares(census) if total else {}).items()},
+        "compute": {
+            item.node.name: {
+                "layer": item.layer.name if item.layer else None,
+                "datatype": str(item.datatype),
+                "work": round(item.node.flops / total, 6),
+                "fused": [name for name in item.layer.sources if name != item.node.name] if item.layer else [],
+            }
+            for item in items
+        },
+        "constants_folded": len(folded),
+        "constants_left": left,
+        "duplicates_removed": len(removed),
+        "duplicates_left": repeated,
+        "dead_left": sorted(dead & {name for layer in census.layers for name in layer.sources}),
+    }

@@ -1,0 +1,174 @@
+"""Inspection: from a built model to a census of what the optimiser made of it. The public face of this part.
+
+Four sources, one `Census`: the engine inspector (needs a GPU), the builder's verbose log (needs none),
+torch-tensorrt's ``get_layer_info()``, and ONNX Runtime's optimised graph (`ort_census`). A census that was read from a
+build is kept beside its plan and tied to it by digest, so that a plan can be inspected later without a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from trtgate.backends import trt_inspect, trt_runtime
+from trtgate.errors import InspectionError, PlanError
+from trtgate.measure.build_log import parse_build_log
+from trtgate.measure.census import Census
+from trtgate.measure.inspector_json import parse_inspector_json
+from trtgate.measure.onnx_graph import read_sources
+
+SUFFIX = ".census.json"
+
+
+class BuiltPlan(Protocol):
+    """What is needed of a plan: the file, and the SHA-256 of its bytes."""
+
+    @property
+    def path(self) -> Path:
+        """The serialised engine."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its bytes, in hexadecimal."""
+
+
+def census_from_build_log(
+    lines: Iterable[str], onnx_path: Path, *, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Census:
+    """Census of an engine from the log of its build, without a GPU.
+
+    Args:
+        lines: every message that the builder logged, or the lines of a log file.
+        onnx_path: what was built.
+        input_shapes: shape by input name, where the model's are dynamic.
+
+    Raises:
+        InspectionError: the log holds no layers; the message says how to build so that it does.
+    """
+    found = parse_build_log(lines, runtime=_runtime())
+    return found.model_copy(update={"sources": read_sources(onnx_path, input_shapes)})
+
+
+def census_from_json(
+    text: str,
+    onnx_path: Path | None = None,
+    *,
+    torch_tensorrt: bool = False,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Census:
+    """Census from the engine inspector's JSON, or from torch-tensorrt's ``get_layer_info()``.
+
+    Args:
+        text: the JSON.
+        onnx_path: what was built; without it no shares of work can be computed.
+        torch_tensorrt: whether torch-tensorrt told it.
+        input_shapes: shape by input name, where the model's are dynamic.
+
+    Raises:
+        InspectionError: not the inspector's JSON, or an engine without detailed verbosity.
+    """
+    found = parse_inspector_json(text, origin="torch_tensorrt" if torch_tensorrt else "inspector", runtime=_runtime())
+    sources = read_sources(onnx_path, input_shapes) if onnx_path is not None else ()
+    return found.model_copy(update={"sources": sources})
+
+
+def census_path(plan: Path) -> Path:
+    """Where the census of a plan is kept."""
+    return plan.with_name(plan.name + SUFFIX)
+
+
+def read_census(plan: Path) -> Census:
+    """The census that was kept beside a plan, if it describes these very bytes.
+
+    Raises:
+        InspectionError: there is none, it is damaged, or it belongs to another plan.
+        PlanError: the plan itself cannot be read.
+    """
+    digest = _digest(plan)
+    beside = census_path(plan)
+    if not beside.is_file():
+        raise InspectionError(
+            f"No census lies beside {plan}.",
+            "Inspect the case that it was built for, or inspect it on a machine with the GPU it was built for.",
+        )
+    found = Census.load(beside)
+    if found.plan_digest != digest:
+        raise InspectionError(
+            f"The census beside {plan} describes another engine (digest {str(found.plan_digest)[:12]}, "
+            f"the plan's is {digest[:12]}).",
+            "Delete the census and inspect the case again.",
+        )
+    return found
+
+
+def keep_census(plan: Path, found: Census) -> Census:
+    """Keep a census beside its plan, tied to its bytes.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    tied = found.model_copy(update={"plan_digest": _digest(plan)})
+    tied.save(census_path(plan))
+    return tied
+
+
+def ensure_census(
+    build: Callable[[list[str]], BuiltPlan], rebuild: Callable[[list[str]], object], onnx_path: Path
+) -> Census:
+    """The census of a plan that is built, or found in a cache, by ``build``.
+
+    Args:
+        build: builds the plan, or takes it from a cache; appends what the builder logs, which is nothing when cached.
+        rebuild: builds the same once more past the cache; called only where a cached plan has no census beside it.
+        onnx_path: what is built.
+
+    Raises:
+        InspectionError: the builder's log holds no layers.
+        StorageError: the census cannot be kept.
+    """
+    lines: list[str] = []
+    plan = build(lines)
+    if not lines:
+        try:
+            return read_census(plan.path)
+        except InspectionError:
+            # Ahead-of-time builds of one release are deterministic in their layers; tests/measure hold it to that.
+            rebuild(lines)
+    return keep_census(plan.path, census_from_build_log(lines, onnx_path))
+
+
+def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:
+    """Census of a plan file: what was kept beside it, else what the engine inspector tells on a GPU.
+
+    Raises:
+        PlanError: not a plan, or of another version.
+        BackendAbsentError: no census beside it, and TensorRT or a GPU is missing.
+        InspectionError: built without detailed verbosity.
+    """
+    if census_path(plan).is_file():
+        return read_census(plan)
+    content = _content(plan)
+    text = trt_inspect.inspector_json(content, str(plan))
+    found = census_from_json(text, onnx_path)
+    return found.model_copy(update={"plan_digest": hashlib.sha256(content).hexdigest()})
+
+
+def _content(plan: Path) -> bytes:
+    try:
+        content = plan.read_bytes()
+    except OSError as error:
+        raise PlanError(f"The plan {plan} cannot be read ({error.strerror}).", "Name a readable plan file.") from None
+    if not content:
+        raise PlanError(f"The plan {plan} is empty.", "Build it again.")
+    return content
+
+
+def _digest(plan: Path) -> str:
+    return hashlib.sha256(_content(plan)).hexdigest()
+
+
+def _runtime() -> str:
+    flavour, version = trt_runtime.versions()
+    return f"{flavour} {version}" if flavour else ""

@@ -1,0 +1,272 @@
+"""Optimisation tests: each of TensorRT's claims as a property of a census, with what breaks it named by layer.
+
+Nothing here runs an engine. A violation is a sentence for a person; counts are plain integers of which more is worse,
+so that a history can be compared (`trtgate.judge.census`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from trtgate.case import Case, Precision
+from trtgate.measure.census import Census, Datatype, Layer, Role
+from trtgate.measure.compute_share import attribute, duplicates, facts, folded_constants, shares
+from trtgate.policy_optimisation import OptimisationSettings
+from trtgate.workloads.micro_models import MicroModel
+
+DATATYPE_OF: Final = {
+    Precision.FP32: Datatype.FP32,
+    Precision.TF32: Datatype.FP32,
+    Precision.FP16: Datatype.FP16,
+    Precision.BF16: Datatype.BF16,
+    Precision.INT8: Datatype.INT8,
+    Precision.FP8: Datatype.FP8,
+}
+_HALF: Final = (Precision.FP16, Precision.BF16)
+_ROUNDING: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A claim that does not hold.
+
+    Attributes:
+        check: operator fusion, tensor fusion, precision reduction, graph optimisation, or coverage.
+        message: what is wrong, in one sentence.
+        layers: names of the layers that show it.
+    """
+
+    check: str
+    message: str
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a round of checks found: violations, and counts of which more is worse."""
+
+    violations: list[Violation] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def facts(self, census: Census) -> dict[str, Any]:
+        """Plain JSON for a record of the quantity ``optimisation``."""
+        return facts(census) | {
+            "counts": dict(self.counts),
+            "violations": [f"{one.check}: {one.message}" for one in self.violations],
+        }
+
+
+def working_layers(census: Census, nodes: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers that do work of any of the nodes, layout changes left out, in execution order."""
+    wanted = set(nodes)
+    return tuple(
+        layer
+        for layer in census.layers
+        if layer.role in (Role.COMPUTE, Role.POINTWISE) and not wanted.isdisjoint(layer.sources)
+    )
+
+
+def check_one_layer(census: Census, nodes: Sequence[str]) -> list[Violation]:
+    """Operator fusion: these nodes run in a single layer, and all of them are accounted for."""
+    layers = working_layers(census, nodes)
+    names = tuple(layer.name for layer in layers)
+    missing = sorted(set(nodes) - {name for layer in layers for name in layer.sources})
+    if missing:
+        return [Violation("operator fusion", f"no layer says that it does {', '.join(missing)}.", names)]
+    if len(layers) > 1:
+        return [
+            Violation(
+                "operator fusion",
+                f"{' + '.join(nodes)} run in {len(layers)} layers instead of one: {', '.join(names)}.",
+                names,
+            )
+        ]
+    return []
+
+
+def check_attention(census: Census, nodes: Sequence[str], at_most: int) -> list[Violation]:
+    """Operator fusion: an attention block runs in at most so many kernels; says into how many it fell."""
+    layers = working_layers(census, nodes)
+    names = tuple(layer.name for layer in layers)
+    if not layers:
+        return [Violation("operator fusion", "no layer says that it does the attention block.")]
+    if len(layers) > at_most:
+        return [
+            Violation(
+                "operator fusion",
+                f"attention fell into {len(layers)} kernels, at most {at_most} are expected: {', '.join(names)}.",
+                names,
+            )
+        ]
+    return []
+
+
+def check_nodes_per_layer(census: Census, at_least: float, reason: str) -> list[Violation]:
+    """Operator fusion over a whole model: source nodes a kernel, on average.
+
+    Args:
+        census: with its source graph.
+        at_least: the floor.
+        reason: where the floor comes from.
+    """
+    told = facts(census)
+    if told["nodes_per_layer"] >= at_least:
+        return []
+    alone = tuple(layer.name for layer in census.layers if layer.role is Role.POINTWISE and len(layer.sources) == 1)
+    return [
+        Violation(
+            "operator fusion",
+            f"{told['source_nodes']} nodes run in {told['kernels']} kernels, {told['nodes_per_layer']:.2f} nodes each; "
+            f"the floor is {at_least:.2f} ({reason}).",
+            alone,
+        )
+    ]
+
+
+def check_precision(
+    census: Census, precision: Precision, settings: OptimisationSettings, case_id: str
+) -> list[Violation]:
+    """Precision reduction: the share of work in the precision's datatype, and no unexplained float32 layer.
+
+    Raises:
+        InspectionError: the census has no source graph or no matrix arithmetic.
+    """
+    wanted = DATATYPE_OF[precision]
+    found = []
+    unclaimed = [item.node.name for item in attribute(census) if item.layer is None]
+    if unclaimed:
+        found.append(
+            Violation("precision reduction", f"no layer says that it does {', '.join(unclaimed)}: its type is unknown.")
+        )
+    explained = 0.0
+    total = sum(item.node.flops for item in attribute(census))
+    for item in attribute(census):
+        if item.layer is None or item.datatype is wanted:
+            continue
+        if settings.explanation_for(case_id, item.node.name, item.datatype) is not None:
+            explained += item.node.flops / total
+        elif item.datatype is Datatype.FP32 or not precision.quantised:
+            found.append(
+                Violation(
+                    "precision reduction",
+                    f"node '{item.node.name}' runs in {item.datatype} in layer '{item.layer.name}' of the {precision} "
+                    "engine, and nothing explains it.",
+                    (item.layer.name,),
+                )
+            )
+    share = shares(census).get(wanted, 0.0) + explained
+    floor = settings.min_share[precision]
+    if share < floor - _ROUNDING:
+        rest = ", ".join(f"{kind} {part:.1%}" for kind, part in shares(census).items() if kind is not wanted)
+        found.append(
+            Violation(
+                "precision reduction",
+                f"{share:.1%} of the work runs in {wanted} or is explained, the floor is {floor:.1%}; rest: {rest}.",
+            )
+        )
+    return found
+
+
+def check_graph(census: Census) -> list[Violation]:
+    """Graph optimisation: no constant is computed at run time, nothing twice, nothing dead."""
+    found = []
+    _, left = folded_constants(census)
+    for name in left:
+        layers = tuple(layer.name for layer in census.covering(name))
+        found.append(Violation("graph optimisation", f"constant '{name}' is computed in {', '.join(layers)}.", layers))
+    _, repeated = duplicates(census)
+    for name in repeated:
+        layers = tuple(layer.name for layer in census.covering(name))
+        found.append(Violation("graph optimisation", f"'{name}' repeats another node and is still computed.", layers))
+    for node in census.sources:
+        layers = tuple(layer.name for layer in census.covering(node.name))
+        if node.dead and layers:
+            found.append(Violation("graph optimisation", f"no output needs '{node.name}', yet it is computed.", layers))
+    return found
+
+
+def check_absent(census: Census, nodes: Sequence[str], operations: Sequence[str]) -> list[Violation]:
+    """Graph optimisation: nothing is left of these nodes, and no kernel spells these operations."""
+    found = []
+    for name in nodes:
+        layers = tuple(layer.name for layer in census.covering(name))
+        if layers:
+            found.append(Violation("graph optimisation", f"'{name}' is left in {', '.join(layers)}.", layers))
+    for layer in census.layers:
+        # Runtimes that do not spell operations in names say them as the layer's type.
+        spelt = [one for one in operations if one in layer.operations or layer.kind.lower().startswith(one.lower())]
+        if spelt:
+            found.append(
+                Violation(
+                    "graph optimisation",
+                    f"layer '{layer.name}' does {', '.join(spelt)}, which should have been optimised away.",
+                    (layer.name,),
+                )
+            )
+    return found
+
+
+def check_micro(
+    census: Census, model: MicroModel, precision: Precision, settings: OptimisationSettings, case_id: str
+) -> Findings:
+    """Everything that a micro model claims.
+
+    Args:
+        census: of the engine that was built from it.
+        model: the micro model.
+        precision: in which it was built.
+        settings: policy.
+        case_id: for explanations of single layers.
+    """
+    found = Findings()
+    for group in model.one_layer:
+        found.violations += check_one_layer(census, group)
+    if model.attention:
+        found.counts["attention_kernels"] = len(working_layers(census, model.attention))
+        # Fused attention exists in half precision; in float32 the number of kernels is recorded and may not grow.
+        limit = settings.attention_kernels if precision in _HALF else len(model.attention)
+        found.violations += check_attention(census, model.attention, limit)
+    if model.merged:
+        layers = working_layers(census, model.merged)
+        found.counts[f"layers_of_{model.name}"] = len(layers)
+        missing = set(model.merged) - {name for layer in layers for name in layer.sources}
+        if missing:
+            found.violations.append(
+                Violation("tensor fusion", f"no layer says that it does {', '.join(sorted(missing))}.")
+            )
+    found.violations += check_absent(census, model.absent, model.absent_operations)
+    found.violations += check_graph(census)
+    found.violations += check_precision(census, precision, settings, case_id)
+    return found
+
+
+def check_case(census: Census, case: Case, settings: OptimisationSettings) -> Findings:
+    """Everything that the census of a whole model must show: precision, nodes per layer, nothing redundant.
+
+    Args:
+        census: with its source graph and runtime.
+        case: which it is the census of.
+        settings: policy.
+    """
+    found = Findings()
+    for floor in settings.layer_floors_for(case, census.runtime):
+        found.violations += check_nodes_per_layer(census, floor.nodes_per_layer, floor.reason)
+    found.violations += check_precision(census, case.precision, settings, case.id)
+    found.violations += check_graph(census)
+    return found
+
+
+def check_coverage(coverage: Mapping[str, Any]) -> list[Violation]:
+    """Coverage: torch-tensorrt runs the whole model in one block, or the operators that broke it are named.
+
+    Args:
+        coverage: ``blocks`` (TensorRT blocks) and ``fell_back`` (operators that PyTorch runs).
+    """
+    if coverage["blocks"] == 1 and not coverage["fell_back"]:
+        return []
+    broken = ", ".join(coverage["fell_back"]) or "no operator is named"
+    return [
+        Violation("coverage", f"the model runs in {coverage['blocks']} TensorRT blocks; left to PyTorch: {broken}.")
+    ]

@@ -1,0 +1,82 @@
+"""What a census must show: the section ``[optimisation]`` of trtgate.toml. See `trtgate.policy`."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trtgate.case import BackendName, Case, Precision
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _default_shares() -> dict[Precision, float]:
+    # Everything, in the datatype of the name. Quantisers leave the first convolution and the head in half precision:
+    # 7% of ResNet-18's work (results of ModelOpt 0.47).
+    return {precision: 0.9 if precision.quantised else 1.0 for precision in Precision}
+
+
+class LayerFloor(_Section):
+    """Source nodes an engine's kernel covers on average, at least: below it, fusions have been lost."""
+
+    workload: str = Field(description="shell pattern for workload names")
+    backend: BackendName = BackendName.TENSORRT_ENGINE
+    precision: str = Field(default="*", description="shell pattern for the precision")
+    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    nodes_per_layer: float = Field(gt=0)
+    reason: str = Field(min_length=1)
+
+    def applies(self, case: Case, runtime: str) -> bool:
+        """Whether this floor names the case on this runtime."""
+        return (
+            self.backend is case.backend
+            and fnmatch.fnmatchcase(case.workload, self.workload)
+            and fnmatch.fnmatchcase(case.precision, self.precision)
+            and fnmatch.fnmatchcase(runtime, self.runtime)
+        )
+
+
+class ExplainedLayer(_Section):
+    """Work that may run in another datatype than the case's, and why."""
+
+    case: str = Field(description="shell pattern for case ids")
+    node: str = Field(description="shell pattern for ONNX node names")
+    datatype: str
+    reason: str = Field(min_length=1)
+
+
+class OptimisationSettings(_Section):
+    """What an engine's census must show."""
+
+    min_share: dict[Precision, float] = Field(
+        default_factory=_default_shares, description="share of the work that runs in the precision's own datatype"
+    )
+    attention_kernels: int = Field(default=1, ge=1, description="kernels of one attention block in half precision")
+    layer_floor: tuple[LayerFloor, ...] = ()
+    explained: tuple[ExplainedLayer, ...] = ()
+
+    @model_validator(mode="after")
+    def _every_precision_has_a_share(self) -> Self:
+        object.__setattr__(self, "min_share", _default_shares() | self.min_share)
+        return self
+
+    def layer_floors_for(self, case: Case, runtime: str) -> list[LayerFloor]:
+        """The floors on nodes per layer that name this case; ``runtime`` is such as 'tensorrt_rtx 1.4.0.76'."""
+        return [floor for floor in self.layer_floor if floor.applies(case, runtime)]
+
+    def explanation_for(self, case_id: str, node: str, datatype: str) -> str | None:
+        """Why this node may run in this datatype, None where nobody said so."""
+        return next(
+            (
+                entry.reason
+                for entry in self.explained
+                if entry.datatype == datatype
+                and fnmatch.fnmatchcase(case_id, entry.case)
+                and fnmatch.fnmatchcase(node, entry.node)
+            ),
+            None,
+        )
