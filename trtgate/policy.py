@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trtgate.case import BackendName, Case, Precision, Quantity
 from trtgate.errors import PolicyError
-from trtgate.policy_optimisation import OptimisationSettings
 from trtgate.gate_settings import GateSettings as GateSettings
 from trtgate.judge_settings import JudgeSettings as JudgeSettings
 from trtgate.judge_settings import MarginSettings as MarginSettings
 from trtgate.judge_settings import TrendSettings as TrendSettings
+from trtgate.policy_optimisation import OptimisationSettings
 from trtgate.record import Identity
 
 FILE_NAME = "trtgate.toml"
