@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh machine: `make bench` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# torch-tensorrt and torch-tensorrt-rtx exclude each other. EXTRAS=tensorrt chooses the first.
+EXTRAS ?= rtx
+CONSTRAINTS ?= ci/constraints.txt
+ARGS ?=
+
+.PHONY: bench test lint clean
+
+bench: $(VENV)/.bench
+	ci/bench.sh $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest tests $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.bench
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),quantize,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .trtgate

@@ -1,0 +1,21 @@
+"""Inferences a second with work queued back to back; the host's OPS column is the throughput."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fixtures import replay
+from trtgate.case import Quantity
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from fixtures.recorder import Recorder
+    from trtgate.case import Case
+
+
+@pytest.mark.benchmark(timer=replay.throughput)
+def test_throughput(case: Case, recorder: Recorder, benchmark: BenchmarkFixture) -> None:
+    recorder.require_floors(recorder.time(case, Quantity.THROUGHPUT, benchmark))

@@ -1,0 +1,101 @@
+"""Hooks of the suite: options, matrix, order, history and the closing table. The work is in fixtures/ and trtgate/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fixtures import collection, history, options, summary
+from fixtures.session import (  # noqa: F401 - fixtures, found by name
+    STATE,
+    buildable_case,
+    case,
+    progress,
+    recorder,
+    suite,
+    workshop,
+)
+from fixtures.session import prepare as _prepare
+from trtgate.errors import TrtgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what to measure."""
+    options.add(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options, read the policy and tell the host where this machine's history is."""
+    if not collection.runs_benchmarks(config):
+        return
+    try:
+        _prepare(config)
+        history.configure(config)
+    except TrtgateError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a case, named by the case's id."""
+    collection.parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of one cell together, so that its runners are built once and closed early."""
+    collection.order(config, items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show an error that is the user's to fix as its message, without a traceback."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, TrtgateError) and report.failed:
+        report.longrepr = str(call.excinfo.value)
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count finished tests for the progress line."""
+    if STATE.progress is not None and report.when == "teardown":
+        STATE.progress.finished_one()
+
+
+def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any] | None:
+    """The commit that was passed in, where no git history is at hand."""
+    return history.commit_info()
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Add the identity; drop what changes from minute to minute."""
+    history.update_machine_info(machine_info)
+
+
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, benchmarksession: Any, machine_info: Any, compared_benchmark: dict[str, Any]
+) -> None:
+    """Refuse a history of another machine or stack."""
+    history.require_same_machine(compared_benchmark)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """Add how the run ended and the rows that are not times."""
+    history.update_json(output_json)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    """Save nothing as a baseline that did not pass; turn a full disk into a message."""
+    yield from history.finish(session)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: Any) -> Generator[None, None, None]:
+    """The host's tables, then one table that a person can read."""
+    yield from summary.show(terminalreporter)
