@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from quantisable import Tiny
+
+from trtgate.errors import CalibrationError
+from trtgate.precision import calibration
+from trtgate.precision.calibration import CalibrationSpec, Method
+
+
+class TwoInputs(Tiny):
+    input_names = ("tokens", "weights")
+
+    def inputs(self, batch, sequence, seed):
+        return (torch.arange(batch * 5).reshape(batch, 5), torch.linspace(0, 1, batch * 3).reshape(batch, 3))
+
+
+def test_it_asks_the_workload_for_what_the_spec_says():
+    workload = Tiny()
+    (image,) = calibration.collect(workload, CalibrationSpec(count=7, seed=11), None)
+    assert workload.asked == [(7, None, 11)]
+    assert image.shape == (7, 3, 16, 16)
+
+
+def test_another_seed_is_other_data():
+    first = calibration.collect(Tiny(), CalibrationSpec(count=4, seed=0), None)
+    assert calibration.digest(first) == calibration.digest(calibration.collect(Tiny(), CalibrationSpec(count=4), None))
+    second = calibration.collect(Tiny(), CalibrationSpec(count=4, seed=1), None)
+    assert calibration.digest(first) != calibration.digest(second)
+
+
+def test_the_digest_sees_one_changed_value_and_a_changed_shape():
+    data = torch.zeros(2, 6)
+    changed = data.clone()
+    changed[1, 5] = 1e-30
+    assert len({calibration.digest((t,)) for t in (data, changed, data.reshape(6, 2), data.double())}) == 4
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_count_below_one_is_refused(count):
+    with pytest.raises(CalibrationError, match=rf"count is {count}\."):
+        CalibrationSpec(count=count)
+
+
+def _with(value: float) -> torch.Tensor:
+    image = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    image[1, 2, 3, 4] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ((), r"takes 1 inputs \(image\) and its calibration data has 0"),
+        ((torch.zeros(2, 3, 16, 16),) * 2, "calibration data has 2"),
+        ((torch.zeros(0, 3, 16, 16),), r"is empty \(shape \[0, 3, 16, 16\]\)"),
+        ((torch.tensor(1.0),), r"is empty \(shape \[\]\)"),
+        ((torch.zeros(2, 3, 8, 16),), r"shape \[2, 3, 8, 16\], but the model takes \['N', 3, 16, 16\]"),
+        ((torch.zeros(2, 16, 16, 3),), r"shape \[2, 16, 16, 3\]"),
+        ((torch.zeros(2, 3, 16, 16, dtype=torch.uint8),), "is uint8, but the model takes float32"),
+        ((_with(math.nan),), r"1 values that are not finite, the first \(nan\) at \[1, 2, 3, 4\]"),
+        ((_with(-math.inf),), r"the first \(-inf\) at \[1, 2, 3, 4\]"),
+        ((torch.full((2, 3, 16, 16), 0.25),), "is the constant 0.25"),
+    ],
+)
+def test_bad_data_is_refused_with_what_was_seen_and_what_to_do(data, says):
+    workload = Tiny()
+    workload.data = data
+    with pytest.raises(CalibrationError, match=says) as caught:
+        calibration.collect(workload, CalibrationSpec(count=2), None)
+    assert caught.value.fix.endswith(".")
+
+
+def test_integer_inputs_and_several_inputs_are_taken():
+    tokens, weights = calibration.collect(TwoInputs(), CalibrationSpec(count=3), None)
+    assert tokens.shape == (3, 5)
+    assert weights.shape == (3, 3)
+
+
+def test_inputs_with_different_numbers_of_examples_are_refused():
+    workload = TwoInputs()
+    tokens, weights = workload.inputs(4, None, 0)
+    workload.data = (tokens, weights[:3])
+    with pytest.raises(CalibrationError, match=r"'tokens': 4, 'weights': 3"):
+        calibration.collect(workload, CalibrationSpec(count=4), None)
+
+
+@given(count=st.integers(1, 40), batch=st.integers(1, 60))
+def test_batches_are_whole_and_show_every_example(count, batch):
+    data = torch.arange(count)
+    seen = [rows for (rows,) in calibration.batches((data,), batch)]
+    assert all(rows.shape == (batch,) for rows in seen)
+    assert len(seen) == math.ceil(count / batch)
+    flat = torch.cat(seen)
+    assert torch.equal(flat[:count], data)
+    assert set(flat.tolist()) == set(range(count))
+
+
+def test_entropy_is_for_integers():
+    calibration.refuse_entropy_for_fp8(CalibrationSpec())
+    with pytest.raises(CalibrationError, match="Entropy"):
+        calibration.refuse_entropy_for_fp8(CalibrationSpec(method=Method.ENTROPY))

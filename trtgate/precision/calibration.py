@@ -1,0 +1,180 @@
+"""Calibration data: which examples set the ranges of a quantised model, and whether they can be trusted to.
+
+A range that comes from broken data gives an engine that builds, runs, and is wrong. So the data is checked before
+ModelOpt sees it: one tensor an input, the shape and datatype that the workload itself feeds, finite, not empty, and not
+constant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from trtgate.errors import CalibrationError
+
+if TYPE_CHECKING:
+    import torch
+
+    from trtgate.workloads.base import Workload
+
+
+class Method(StrEnum):
+    """How a tensor's range is chosen from the values that calibration saw.
+
+    ``max`` keeps the largest magnitude: nothing is clipped. ``entropy`` clips where the Kullback-Leibler divergence
+    between the values and their quantised form is least (Migacz, "8-bit inference with TensorRT", GTC 2017); its
+    histogram assumes evenly spaced integer levels, so it is for int8 alone.
+    """
+
+    MAX = "max"
+    ENTROPY = "entropy"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSpec:
+    """What decides a calibration; part of every cache key and every report.
+
+    Args:
+        count: examples (not batches) of the workload's own data.
+        seed: which of the workload's seeded calibration sets.
+        method: how ranges are chosen.
+
+    Raises:
+        CalibrationError: a count below 1.
+    """
+
+    count: int = 128
+    seed: int = 0
+    method: Method = Method.MAX
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise CalibrationError(
+                f"The calibration count is {self.count}.", "Calibrate with at least 1 example; 128 is the default."
+            )
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+def refuse_entropy_for_fp8(spec: CalibrationSpec) -> None:
+    """Refuse a method that fp8 cannot use.
+
+    Raises:
+        CalibrationError: the method is entropy.
+    """
+    if spec.method is Method.ENTROPY:
+        raise CalibrationError(
+            "Entropy calibration was asked for fp8; it searches thresholds for evenly spaced integer levels, which fp8 "
+            "does not have.",
+            "Calibrate fp8 with the method 'max'.",
+        )
+
+
+def collect(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> tuple[torch.Tensor, ...]:
+    """The workload's calibration data, checked.
+
+    Args:
+        workload: whose data.
+        spec: how many examples, and the seed.
+        sequence: tokens an input, or None.
+
+    Returns:
+        One CPU tensor an input, each with ``spec.count`` examples in its first dimension.
+
+    Raises:
+        CalibrationError: see `validate`.
+    """
+    tensors = tuple(workload.calibration_inputs(spec.count, sequence, spec.seed))
+    validate(workload, tensors, workload.inputs(1, sequence, seed=0))
+    return tensors
+
+
+def validate(workload: Workload, tensors: Sequence[torch.Tensor], example: Sequence[torch.Tensor]) -> None:
+    """Refuse data that would set wrong ranges.
+
+    Args:
+        workload: whose inputs they are; its names go into the messages.
+        tensors: calibration data, one tensor an input.
+        example: a batch that the model takes; shapes (but for the first dimension) and datatypes must match it.
+
+    Raises:
+        CalibrationError: a wrong number of inputs, no examples, a wrong shape or datatype, inputs with different
+            numbers of examples, NaN or infinity, or a floating-point input that is constant over all examples.
+    """
+    if len(tensors) != len(example):
+        raise CalibrationError(
+            f"'{workload.name}' takes {len(example)} inputs ({', '.join(workload.input_names)}) and its calibration "
+            f"data has {len(tensors)}.",
+            "Return one tensor an input, in that order, from calibration_inputs.",
+        )
+    for name, tensor, like in zip(workload.input_names, tensors, example, strict=True):
+        _validate_one(workload.name, name, tensor, like)
+    counts = {name: tensor.shape[0] for name, tensor in zip(workload.input_names, tensors, strict=True)}
+    if len(set(counts.values())) > 1:
+        raise CalibrationError(
+            f"The calibration inputs of '{workload.name}' have different numbers of examples ({counts}).",
+            "Give every input the same number of examples.",
+        )
+
+
+def _validate_one(workload: str, name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
+    what = f"Calibration data for input '{name}' of '{workload}'"
+    if tensor.ndim == 0 or tensor.shape[0] == 0 or tensor.numel() == 0:
+        raise CalibrationError(f"{what} is empty (shape {list(tensor.shape)}).", "Supply at least one example.")
+    if tensor.shape[1:] != like.shape[1:]:
+        raise CalibrationError(
+            f"{what} has shape {list(tensor.shape)}, but the model takes {['N', *like.shape[1:]]}.",
+            "Preprocess the calibration data exactly as the data for inference.",
+        )
+    if tensor.is_floating_point() != like.is_floating_point():
+        raise CalibrationError(
+            f"{what} is {_short(tensor)}, but the model takes {_short(like)}.", "Convert it to the model's datatype."
+        )
+    if not tensor.is_floating_point():
+        return
+    finite = tensor.isfinite()
+    if not bool(finite.all()):
+        broken = int((~finite).sum())
+        first = (~finite).nonzero()[0].tolist()
+        raise CalibrationError(
+            f"{what} has {broken} values that are not finite, the first ({tensor[tuple(first)].item()}) at {first}.",
+            "Remove those examples: one of them would set a range to infinity.",
+        )
+    if bool((tensor == tensor.flatten()[0]).all()):
+        raise CalibrationError(
+            f"{what} is the constant {tensor.flatten()[0].item()}.",
+            "Use realistic examples: the ranges of a constant input say nothing about real ones.",
+        )
+
+
+def batches(tensors: Sequence[torch.Tensor], batch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Cut examples into batches of exactly ``batch``, as a model with a static batch size needs them.
+
+    The last batch is filled up with the first examples again, so that every example is seen, a ``max`` calibration
+    gives the same ranges at every batch size, and a batch larger than the whole set can be calibrated.
+    """
+    import torch
+
+    count = tensors[0].shape[0]
+    for start in range(0, math.ceil(count / batch) * batch, batch):
+        rows = torch.arange(start, start + batch) % count
+        yield tuple(tensor[rows] for tensor in tensors)
+
+
+def digest(tensors: Sequence[torch.Tensor]) -> str:
+    """SHA-256 of the data, its shapes and datatypes, so that a report says exactly what a range came from."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(f"{_short(tensor)}{list(tensor.shape)}".encode())
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _short(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

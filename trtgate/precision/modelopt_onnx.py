@@ -1,0 +1,225 @@
+"""Runs ModelOpt's ONNX quantiser: quietly, in a scratch folder, calibrating on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from trtgate.case import Precision
+from trtgate.errors import BackendAbsentError, BuildError, CalibrationError
+from trtgate.precision import calibration
+from trtgate.precision.calibration import CalibrationSpec
+from trtgate.precision.quantisation_report import COMPUTE_OPERATORS
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+# Scales of fp8 and fp16 exist from this version of the ONNX operator set on.
+_OPSET: Final = 19
+_OUTPUT_QUANTISED: Final = ("Conv", "Gemm")
+# ModelOpt's fp8 quantiser refuses any operator but these, convolutions and matrix products among them.
+_FP8_OPERATORS: Final = frozenset({"Conv", "Gemm", "MatMul"})
+_MODELOPT_IS_NOT_REENTRANT: Final = threading.Lock()
+
+
+class Placement(StrEnum):
+    """Who decides which nodes get Q/DQ pairs: ModelOpt's rules for TensorRT, or every compute node does."""
+
+    TENSORRT = "tensorrt"
+    EVERY = "every"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The form that a runtime needs.
+
+    Args:
+        high_precision: datatype of everything that is not quantised.
+        placement: which nodes are quantised.
+    """
+
+    high_precision: Literal["fp32", "fp16", "bf16"]
+    placement: Placement
+
+
+def run(
+    onnx_path: Path,
+    data: Sequence[torch.Tensor],
+    precision: Precision,
+    batch: int,
+    spec: CalibrationSpec,
+    style: Style,
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Quantise a model.
+
+    Args:
+        onnx_path: fp32 model with a static batch size.
+        data: calibration examples, one tensor an input, already checked.
+        precision: int8 or fp8.
+        batch: the model's batch size.
+        spec: how ranges are chosen.
+        style: the form that the runtime needs.
+
+    Returns:
+        The model with Q/DQ pairs, and ModelOpt's warnings.
+
+    Raises:
+        BackendAbsentError: ModelOpt cannot be imported.
+        CalibrationError: the model takes another number of inputs.
+        BuildError: ModelOpt failed.
+    """
+    import onnx
+
+    # A scratch folder, because ModelOpt leaves intermediate models beside its input and its output.
+    with (
+        tempfile.TemporaryDirectory(prefix="trtgate-quantise-") as name,
+        _MODELOPT_IS_NOT_REENTRANT,
+        _captured() as warnings,
+    ):
+        folder = Path(name)
+        model = onnx.load(onnx_path)
+        reader = _reader(model, data, batch)
+        if _opset(model) < _OPSET:
+            model = onnx.version_converter.convert_version(model, _OPSET)
+        source = folder / "model.onnx"
+        onnx.save(model, source)
+        try:
+            if style.placement is Placement.EVERY:
+                quantised = _every(source, model, reader, precision, spec, style)
+            else:
+                quantised = _tensorrt(source, folder / "quantised.onnx", reader, precision, spec, style)
+        except ImportError as error:
+            raise BackendAbsentError(
+                f"int8 and fp8 need NVIDIA ModelOpt, which cannot be imported here ({error}).",
+                "Run 'pip install trtgate[quantize]'.",
+            ) from error
+        # ModelOpt documents no exceptions of its own: it raises whatever its asserts, numpy, onnx or ONNX Runtime do.
+        except Exception as error:
+            raise BuildError(
+                f"ModelOpt could not quantise {onnx_path.name} to {precision} ({type(error).__name__}: {error}).",
+                "Check that this ONNX model runs in ONNX Runtime; if it does, report this to ModelOpt.",
+            ) from error
+    return quantised, tuple(dict.fromkeys(warnings))
+
+
+def _tensorrt(
+    source: Path, target: Path, reader: Any, precision: Precision, spec: CalibrationSpec, style: Style
+) -> onnx.ModelProto:
+    import onnx
+    from modelopt.onnx.quantization import quantize
+
+    quantize(
+        str(source),
+        quantize_mode=precision.value,
+        calibration_method=spec.method.value,
+        calibration_data_reader=reader,
+        calibration_eps=["cpu"],
+        output_path=str(target),
+        log_level="WARNING",
+        high_precision_dtype=style.high_precision,
+        enable_gemv_detection_for_trt=False,
+    )
+    return onnx.load(target)
+
+
+def _every(
+    source: Path, model: onnx.ModelProto, reader: Any, precision: Precision, spec: CalibrationSpec, style: Style
+) -> onnx.ModelProto:
+    """Name the nodes to quantise, the way ModelOpt's own autotuner does, past its rules for TensorRT's kernels."""
+    from modelopt.onnx.quantization import fp8, int8
+
+    wanted = COMPUTE_OPERATORS if precision is Precision.INT8 else _FP8_OPERATORS
+    operators = sorted(wanted & {node.op_type for node in model.graph.node})
+    scratch: list[str] = []
+    try:
+        quantised: onnx.ModelProto = (int8 if precision is Precision.INT8 else fp8).quantize(
+            str(source),
+            calibration_method=spec.method.value,
+            calibration_data_reader=reader,
+            calibration_eps=["cpu"],
+            op_types_to_quantize=operators,
+            nodes_to_quantize=[node.name for node in model.graph.node if node.op_type in operators],
+            nodes_to_exclude=[],
+            intermediate_generated_files=scratch,
+            high_precision_dtype=style.high_precision,
+            log_level="WARNING",
+            autotune=True,
+            no_quantize_inputs=[],
+            op_types_needing_output_quant=list(_OUTPUT_QUANTISED) if precision is Precision.INT8 else None,
+        )
+    finally:
+        for file in scratch:
+            Path(file).unlink(missing_ok=True)
+    return quantised
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return int(next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0))
+
+
+def _reader(model: onnx.ModelProto, data: Sequence[Any], batch: int) -> Any:
+    """Feed the calibration data in whole batches, as often as ModelOpt rewinds."""
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    names = [value.name for value in model.graph.input]
+    if len(names) != len(data):
+        raise CalibrationError(
+            f"The ONNX model takes {len(names)} inputs ({', '.join(names)}) and there are {len(data)} calibration "
+            "inputs.",
+            "Export the model with all of the workload's inputs.",
+        )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = [
+                {name: tensor.numpy() for name, tensor in zip(names, rows, strict=True)}
+                for rows in calibration.batches(data, batch)
+            ]
+            self.rewind()
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._left, None)
+
+        def get_first(self) -> dict[str, Any]:
+            return self._feeds[0]
+
+        def rewind(self) -> None:
+            self._left = iter(self._feeds)
+
+    return Reader()
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[list[str]]:
+    """Keep ModelOpt's prints, progress bars and log records off the terminal; yield its warnings."""
+    warnings: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            # It asks NVML for GPUs even when it calibrates on the CPU; their absence is no news.
+            if record.levelno >= logging.WARNING and "GPU count" not in text:
+                warnings.append(text)
+
+    # ModelOpt clears the handlers of "modelopt.onnx" at every call, so its parent listens.
+    parent, child = logging.getLogger("modelopt"), logging.getLogger("modelopt.onnx")
+    keep, propagates = Keep(), parent.propagate
+    parent.addHandler(keep)
+    parent.propagate = False
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield warnings
+    finally:
+        parent.removeHandler(keep)
+        parent.propagate = propagates
+        # Its console handlers hold the streams that were swapped in above.
+        child.handlers.clear()

@@ -1,0 +1,152 @@
+"""What a quantiser did, by name: which nodes it quantised, which it left alone, and the ranges that it chose."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from trtgate.errors import CalibrationError, RecordError
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators that hold nearly all of a network's arithmetic: the ones whose absence from int8 has to be explained.
+COMPUTE_OPERATORS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Largest magnitude of the quantised datatype; a scale times this is the range that calibration chose.
+_LARGEST: Final = {"int8": 127.0, "fp8": 448.0}
+_SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of an ONNX graph, or a module of a PyTorch model.
+
+    Attributes:
+        name: as it stands in the model.
+        operator: ONNX operator type or module class.
+        note: for a skipped one, what is known of the reason.
+    """
+
+    name: str
+    operator: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisationReport:
+    """Sidecar of a quantised model.
+
+    Attributes:
+        precision: int8 or fp8.
+        high_precision: datatype of everything that is not quantised.
+        placement: who decided where Q/DQ pairs go.
+        calibration: spec and digest of the data.
+        tool: the quantiser and its version.
+        quantised: nodes that read at least one dequantised tensor.
+        skipped: compute nodes (`COMPUTE_OPERATORS`; in PyTorch, modules with weights) that stayed in high precision.
+        ranges: largest magnitude that each quantised activation can hold, by tensor.
+        warnings: what the quantiser said at level warning or above.
+    """
+
+    precision: str
+    high_precision: str
+    placement: str
+    calibration: dict[str, Any]
+    tool: str
+    quantised: tuple[Node, ...]
+    skipped: tuple[Node, ...]
+    ranges: dict[str, float]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def skipped_operators(self) -> dict[str, int]:
+        """How many compute nodes of each operator type stayed in high precision."""
+        counts: dict[str, int] = {}
+        for node in self.skipped:
+            counts[node.operator] = counts.get(node.operator, 0) + 1
+        return counts
+
+    def dumps(self) -> str:
+        """JSON text."""
+        return json.dumps({"schema": _SCHEMA, **asdict(self)}, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> QuantisationReport:
+        """Read `dumps` back.
+
+        Raises:
+            RecordError: not such a report, or one of another version.
+        """
+        try:
+            data = json.loads(text)
+            if data.pop("schema") != _SCHEMA:
+                raise ValueError("it has another schema")
+            data["quantised"] = tuple(Node(**node) for node in data["quantised"])
+            data["skipped"] = tuple(Node(**node) for node in data["skipped"])
+            data["warnings"] = tuple(data["warnings"])
+            return cls(**data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(
+                f"A quantisation report cannot be read ({error}).", "Delete it; it is written anew."
+            ) from None
+
+
+def of_graph(
+    model: onnx.ModelProto,
+    *,
+    precision: str,
+    high_precision: str,
+    placement: str,
+    calibration: dict[str, Any],
+    tool: str,
+    warnings: tuple[str, ...],
+) -> QuantisationReport:
+    """Read the report off a model with Q/DQ nodes; the other arguments are the report's fields.
+
+    Raises:
+        CalibrationError: no node was quantised, or a scale is zero, infinite or NaN.
+    """
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            constants.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
+    dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    quantised, skipped, ranges = [], [], {}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale = numpy_helper.to_array(constants[node.input[1]]) if node.input[1] in constants else None
+            if scale is not None:
+                largest = float(scale.max())
+                if not (math.isfinite(largest) and float(scale.min()) > 0.0):
+                    raise CalibrationError(
+                        f"The scale of tensor '{node.input[0]}' lies between {float(scale.min())} and {largest} in "
+                        f"{scale.dtype}.",
+                        "Keep that tensor's node out of quantisation, or quantise with high precision fp32: every "
+                        "value divided by such a scale is lost.",
+                    )
+                if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
+                    ranges[node.input[0]] = largest * _LARGEST[precision]
+        elif any(name in dequantised for name in node.input):
+            quantised.append(Node(node.name, node.op_type))
+        elif node.op_type in COMPUTE_OPERATORS:
+            skipped.append(Node(node.name, node.op_type, _weight_note(node, constants)))
+    if not quantised:
+        operators = sorted({node.op_type for node in model.graph.node})
+        raise CalibrationError(
+            f"There is nothing to quantise to {precision}: the model's operators are {', '.join(operators)}, and the "
+            f"placement '{placement}' left them all in {high_precision}"
+            + (f" ({'; '.join(f'{n.name}: {n.note}' for n in skipped[:4] if n.note)})." if skipped else "."),
+            "Measure this workload in fp16, or choose the placement 'every'.",
+        )
+    return QuantisationReport(
+        precision, high_precision, placement, calibration, tool, tuple(quantised), tuple(skipped), ranges, warnings
+    )
+
+
+def _weight_note(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> str:
+    weight = constants.get(node.input[1])
+    return f"weight {list(weight.dims)}" if weight is not None else "no constant weight"
