@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trtgate
-from trtgate.errors import StorageError, TrtgateError, UsageError
+from trtgate.errors import NothingComparedError, StorageError, UsageError
 
 _PATH = "path:"
 _ENV = "env:"
 
 
-class SideError(TrtgateError):
-    """A side's code cannot be set up: its checkout, its setup command or its import failed."""
+class SideError(NothingComparedError):
+    """A side's code cannot be set up, so that nothing can be compared: its checkout, setup or import failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class Side:
     python: Path
     tree: Path | None
     commit: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The side for a reader: what was asked for and, where known, its commit."""
+        return f"{self.spec} ({self.commit[:12]})" if self.commit else self.spec
 
     @property
     def import_path(self) -> tuple[Path, ...]:

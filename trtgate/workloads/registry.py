@@ -1,4 +1,4 @@
-"""The workloads by name. Asking for names imports neither torch nor torchvision."""
+"""The workloads by name: trtgate's own and the project's. Our own names cost no import of torch or torchvision."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtgate.errors import UnknownValueError
+from trtgate.workloads import project
 
 if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 _ZOO = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
+_OWN = ("simple_cnn", *_ZOO, "transformer")
 _DEFAULT_SEQUENCES: dict[str, int] = {"transformer": 128}
 
 
 def names() -> tuple[str, ...]:
-    """Every registered workload, the smallest first and families together."""
-    return ("simple_cnn", *_ZOO, "transformer")
+    """Every registered workload, the smallest first and families together, then the project's own."""
+    return (*_OWN, *project.registered(_OWN))
 
 
 def default_sequence(name: str) -> int | None:
@@ -26,7 +28,9 @@ def default_sequence(name: str) -> int | None:
         UnknownValueError: no such workload.
     """
     _require_known(name)
-    return _DEFAULT_SEQUENCES.get(name)
+    # A project usually registers classes, whose attribute the dimension is.
+    its_own = getattr(project.registered(_OWN).get(name), "default_sequence", None)
+    return _DEFAULT_SEQUENCES.get(name, its_own)
 
 
 def get(name: str, *, cache: Path, pretrained: bool = False, download: bool = False) -> Workload:
@@ -42,6 +46,8 @@ def get(name: str, *, cache: Path, pretrained: bool = False, download: bool = Fa
         UnknownValueError: no such workload.
     """
     _require_known(name)
+    if (factory := project.registered(_OWN).get(name)) is not None:
+        return factory(cache)
     if name == "simple_cnn":
         from trtgate.workloads.simple_cnn import SimpleCNNWorkload
 

@@ -1,0 +1,163 @@
+"""``trtgate gate BASE [HEAD]``: arguments, set-up and clean-up of one gate."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from trtgate import policy as policies
+from trtgate.case import Case, Quantity
+from trtgate.errors import StorageError, UnknownValueError, UsageError
+from trtgate.gate import plan, sides
+from trtgate.gate.member import Station
+from trtgate.gate.outcome import GateOutcome
+from trtgate.gate.samples import SampleFile
+from trtgate.gate.session import Session
+from trtgate.gate.sides import Side, SideError
+from trtgate.policy import Policy
+from trtgate.report import outputs
+
+_JUDGED = tuple(quantity for quantity in Quantity if quantity is not Quantity.THROUGHPUT)
+_SIDE = "a git ref, a folder (path:FOLDER), or an installed environment (env:FOLDER)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define what ``trtgate gate`` takes."""
+    parser.add_argument("base", metavar="BASE", help=f"the yardstick: {_SIDE}")
+    parser.add_argument("head", metavar="HEAD", nargs="?", help="what is judged, likewise; without it the working tree")
+    parser.add_argument("--case", metavar="ID", action="append", default=[], help="only this case; repeatable")
+    parser.add_argument(
+        "--quantity",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=f"judge this quantity; repeatable: {', '.join(_JUDGED)}",
+    )
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where both sides compute")
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="instead of the base's trtgate.toml")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".trtgate"), metavar="FOLDER", help="weights, checkouts, logs"
+    )
+    parser.add_argument("--samples", type=Path, metavar="FILE", help="add the raw samples to this file, as JSON lines")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the turns")
+    outputs.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> GateOutcome:
+    """Judge one side against the other and report.
+
+    Raises:
+        UsageError: a ref, folder, case or quantity does not exist.
+        SideError: the base cannot be set up or imported.
+        NothingComparedError: no case runs on either side.
+        EnvironmentInvalidError: the sides see different machines.
+        StorageError: cache, samples or a report cannot be written.
+    """
+    here = Path.cwd()
+    cache = args.cache.absolute()
+    for text in args.case:
+        Case.parse(text)
+    wanted = [_quantity(text) for text in args.quantity]
+    base = sides.resolve(args.base, plan.BASE, cache, here)
+    head = sides.resolve(args.head, plan.HEAD, cache, here)
+    policy, head_policy = _policies(args.policy, base, head, here)
+    _set_up((base, head), policy.gate.setup)
+    device = _device() if args.device == "auto" else args.device
+    samples = SampleFile(args.samples.absolute()) if args.samples else None
+    with _fresh_folder(cache) as scratch:
+        session = Session(
+            base=base,
+            head=head,
+            policy=policy,
+            quantities=plan.quantities_of(policy.gate, wanted, device),
+            cases=plan.cases_of(policy.gate, head_policy.gate, args.case, device),
+            station=Station(
+                device=device,
+                cache=Path(scratch),
+                shared=cache,
+                logs=cache / "gate_logs" / Path(scratch).name,
+                measure=policy.measure.model_dump(mode="json"),
+                parity=policy.parity.model_dump(mode="json"),
+                timeout_s=policy.gate.timeout_seconds,
+            ),
+            say=_say,
+            samples=samples,
+            seed=args.seed,
+        )
+        result = session.run()
+    outputs.write(result.sheet(policy.judge), args)
+    return result.outcome(policy.judge)
+
+
+def _quantity(text: str) -> Quantity:
+    if text not in _JUDGED:
+        raise UnknownValueError("quantity", text, _JUDGED)
+    return Quantity(text)
+
+
+def _policies(named: Path | None, base: Side, head: Side, here: Path) -> tuple[Policy, Policy]:
+    """The policy that judges, and the head's own.
+
+    The base's judges, because a change must not loosen the margins that it is held to. The head's is read for its list
+    of cases. A side without a trtgate.toml goes by the one that is nearest to the current folder.
+    """
+    if named is not None:
+        policy = policies.load(named)
+        return policy, policy
+    nearest = policies.find(here)
+    found = [side.tree / policies.FILE_NAME if side.tree else None for side in (base, head)]
+    first, second = (policies.load(path if path and path.is_file() else nearest) for path in found)
+    return first, second
+
+
+def _set_up(both: Iterable[Side], command: Sequence[str]) -> None:
+    """Run the policy's set-up command in each side's tree.
+
+    Raises:
+        SideError: it failed; its last line is quoted.
+    """
+    for side in both:
+        if not command or side.tree is None:
+            continue
+        try:
+            done = subprocess.run(  # noqa: S603 - the base's own policy names it; no shell
+                command, cwd=side.tree, capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise UsageError(
+                f"The set-up command '{command[0]}' cannot be run ({error.strerror}).", "Correct [gate] setup."
+            ) from None
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no output"])[-1]
+            raise SideError(
+                f"'{' '.join(command)}' failed with exit code {done.returncode} on the {side.label} side: {last}.",
+                f"Make it work in {side.tree}.",
+            )
+
+
+def _device() -> str:
+    from trtgate.measure.device import cuda_problem
+
+    return "cpu" if cuda_problem() else "cuda"
+
+
+def _fresh_folder(cache: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for this gate's engines, empty at first: an engine of an earlier run would hide what a change does."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="gate-", dir=cache, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"{cache} cannot be written ({error.strerror}).", "Name a writable folder with --cache."
+        ) from None
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)

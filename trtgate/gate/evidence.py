@@ -1,0 +1,202 @@
+"""What a gate has seen so far, put to the judge."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trtgate.case import Quantity
+from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, TrtgateError
+from trtgate.gate.crew import Taken
+from trtgate.gate.facts import STATED, stated_records
+from trtgate.gate.plan import AA, BASE, CHANGE, HEAD
+from trtgate.gate_settings import TIMED
+from trtgate.judge.baseline import compare_runs
+from trtgate.judge.environment import environment_valid
+from trtgate.judge.pairs import log_ratio
+from trtgate.judge.presence import judge_absence, judge_disturbed
+from trtgate.judge.sequential import NeedMore, Sequential
+from trtgate.judge.verdict import Decision, Verdict
+from trtgate.policy import Policy
+from trtgate.record import Identity, Parity
+
+Key = tuple[str, Quantity]
+_MACHINE = ("gpu", "driver", "cpu", "threads")
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything seen of both sides.
+
+    Attributes:
+        policy: margins and error rates.
+        quantities: what is judged.
+        settled: decisions that no further pair can change: a case that only one side can measure.
+        skipped: by case, why neither side can run it here.
+        identities: by role, machine and stack.
+        notes: what a reader should know of the machine.
+    """
+
+    policy: Policy
+    quantities: tuple[Quantity, ...]
+    settled: dict[Key, Decision] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _cases: list[str] = field(default_factory=list)
+    _ratios: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {CHANGE: {}, AA: {}})
+    _builds: dict[tuple[str, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    _parity: dict[tuple[str, str], Parity] = field(default_factory=dict)
+
+    @property
+    def timed(self) -> tuple[Quantity, ...]:
+        """The judged quantities that are sampled in turns."""
+        return tuple(quantity for quantity in self.quantities if quantity in TIMED)
+
+    def identify(self, role: str, identity: Mapping[str, Any]) -> None:
+        """Note machine and stack of a side.
+
+        Raises:
+            EnvironmentInvalidError: the two sides do not see the same machine.
+        """
+        self.identities[role] = Identity.model_validate(identity)
+        base, head = self.identities.get(BASE), self.identities.get(HEAD)
+        if base is None or head is None:
+            return
+        for name in _MACHINE:
+            if getattr(base, name) != getattr(head, name):
+                raise EnvironmentInvalidError(
+                    f"The sides see different machines: {name} is {getattr(base, name)} and {getattr(head, name)}.",
+                    "Start both with the same CUDA_VISIBLE_DEVICES, OMP_NUM_THREADS and driver.",
+                )
+        # Two installed environments may differ in their stack; that difference is then part of what is compared.
+        changed = [name for name in type(base).model_fields if getattr(base, name) != getattr(head, name)]
+        self.notes += [f"{name}: {getattr(base, name)} -> {getattr(head, name)}" for name in changed]
+
+    def survey(self, base: Mapping[str, str], head: Mapping[str, str]) -> None:
+        """Take in which cases the sides can run: by case the reason why not, empty where it can."""
+        for case in base:
+            if base[case] and head[case]:
+                self.skipped[case] = base[case]
+                continue
+            absence = judge_absence(base[case], head[case])
+            if absence is None:
+                self._cases.append(case)
+                for quantity in self.timed:
+                    self._ratios[CHANGE][case, quantity] = []
+                    self._ratios[AA][case, quantity] = []
+            else:
+                self._settle(case, absence)
+
+    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+        """Take in what an engine build says of itself.
+
+        Returns:
+            Why its outputs are wrong; empty where they are right.
+        """
+        self._builds[case, role].append(facts)
+        found = Parity.model_validate(parity)
+        self._parity[case, role] = found
+        return "" if found.passed else f"its outputs are wrong: {found.message}"
+
+    def failed(self, case: str, problems: Mapping[str, TrtgateError | str]) -> None:
+        """Close a case that could not be built, proven or timed; by role what was wrong. Without problems nothing."""
+        if not problems:
+            return
+        disturbed = [error for role, error in problems.items() if role not in (BASE, HEAD) or _machines_fault(error)]
+        if disturbed:
+            self._settle(case, judge_disturbed(str(disturbed[0])))
+            return
+        absence = judge_absence(str(problems.get(BASE, "")), str(problems.get(HEAD, "")))
+        assert absence is not None
+        self._settle(case, absence)
+
+    def add(self, taken: Taken) -> None:
+        """Take in the blocks of one contest of one pair."""
+        case, quantity = taken.contest.case, Quantity(taken.contest.quantity)
+        if taken.failures:
+            self.failed(case, taken.failures)
+            return
+        for arm, (base, head) in taken.contest.arms.items():
+            self._ratios[arm][case, quantity].append(log_ratio(taken.blocks[base], taken.blocks[head]))
+        note = f"{case}: device time includes waiting for the host"
+        if taken.host_bound and note not in self.notes:
+            self.notes.append(note)
+
+    def open_cases(self) -> list[str]:
+        """Cases that want more pairs."""
+        if not any(self._ratios[CHANGE].values()):
+            return list(self._cases)
+        wanting = {key[0] for key, answer in self._answers().items() if isinstance(answer, NeedMore)}
+        return [case for case in self._cases if case in wanting]
+
+    def is_open(self, case: str) -> bool:
+        """Whether a case is still to be measured."""
+        return case in self._cases
+
+    def pairs_wanted(self) -> int:
+        """Pairs of processes that the judge still wants, 0 when everything is decided."""
+        return max((a.pairs for a in self._answers().values() if isinstance(a, NeedMore)), default=0)
+
+    def environment(self) -> Decision | None:
+        """The judge's word on the A/A arm; None where nothing was timed."""
+        arm = {_text(key): ratios for key, ratios in self._ratios[AA].items()}
+        return environment_valid(arm, self.policy.judge, self._margins()) if arm else None
+
+    def decisions(self) -> dict[Key, Decision]:
+        """Every decision, timed and stated, in the order of the cases."""
+        made = dict(self.settled)
+        environment = self.environment()
+        for key, answer in self._answers().items():
+            if environment is not None and environment.verdict is Verdict.INVALID:
+                made[key] = Decision(Verdict.INVALID, environment.code, environment.reason)
+            elif isinstance(answer, Decision):
+                made[key] = answer
+        return made | self._stated()
+
+    def _stated(self) -> dict[Key, Decision]:
+        wanted = [quantity for quantity in self.quantities if quantity in STATED]
+        # Both sides under the base's identity: the machine is one, and a change of stack is what is being judged.
+        base, head = (
+            [
+                record
+                for case in self._cases
+                for record in stated_records(
+                    case, wanted, self._builds[case, role], self._parity.get((case, role)), self.identities[BASE]
+                )
+            ]
+            for role in (BASE, HEAD)
+        )
+        if not {record.key for record in base} & {record.key for record in head}:
+            return {}
+        return {(made.case, made.quantity): made.decision for made in compare_runs(base, head, self.policy.judge)}
+
+    def _answers(self) -> dict[Key, Decision | NeedMore]:
+        ratios = self._ratios[CHANGE]
+        answers = Sequential(self.policy.judge, self._margins()).update(
+            {_text(key): taken for key, taken in ratios.items()}
+        )
+        return {key: answers[_text(key)] for key in ratios}
+
+    def _margins(self) -> dict[str, float]:
+        return {_text(key): self.policy.judge.margin_for(*key) for key in self._ratios[CHANGE]}
+
+    def _settle(self, case: str, decision: Decision) -> None:
+        """Decide a case for good; what was timed of it so far does not count."""
+        self.settled[case, self.quantities[0]] = decision
+        if case in self._cases:
+            self._cases.remove(case)
+        for arm in self._ratios.values():
+            for quantity in self.timed:
+                arm.pop((case, quantity), None)
+
+
+def _text(key: Key) -> str:
+    return f"{key[0]} {key[1]}"
+
+
+def _machines_fault(error: TrtgateError | str) -> bool:
+    """Whether a failure says nothing of the code: several processes share the GPU's memory and its cooling."""
+    return isinstance(error, (OutOfDeviceMemoryError, EnvironmentInvalidError))

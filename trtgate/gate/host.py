@@ -1,0 +1,230 @@
+"""What a worker holds: the side's built cases and their samplers."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trtgate.backends import registry as backends
+from trtgate.backends.base import BuildContext, Runner
+from trtgate.case import Case, Quantity
+from trtgate.errors import BackendAbsentError, TrtgateError, UnknownValueError, UsageError
+from trtgate.gate.injection import Lengthened
+from trtgate.measure import device as devices
+from trtgate.measure import parity as parity_of
+from trtgate.measure.memory import measure_build
+from trtgate.measure.placement import on_stream, place
+from trtgate.measure.timing import BuildStopwatch, Sampler
+from trtgate.policy import MeasureSettings, ParitySettings
+from trtgate.precision import tf32
+from trtgate.workloads import registry as workloads
+from trtgate.workloads.base import Workload
+
+_TIMING_SEED = 0
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One built case, under the name that the gate gave it."""
+
+    case: Case
+    runner: Runner
+    samplers: dict[Quantity, Sampler] = field(default_factory=dict)
+
+
+class Host:
+    """Builds, checks and samples cases of one side on one device.
+
+    Args:
+        device: ``cuda`` or ``cpu``.
+        cache: folder for engines, this side's and this build's alone, so that no side runs what the other built.
+        shared: folder for what does not depend on the build: trained weights and datasets.
+        measure: fields of `MeasureSettings`, equal on both sides.
+        parity: fields of `ParitySettings`.
+    """
+
+    def __init__(self, device: str, cache: Path, shared: Path, measure: dict[str, Any], parity: dict[str, Any]) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BackendAbsentError(
+                f"torch {torch.__version__} sees no CUDA device.", "Run 'trtgate doctor', or gate with '--device cpu'."
+            )
+        self._device = torch.device(device)
+        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
+        self._cache = cache
+        self._shared = shared
+        self._measure = MeasureSettings.model_validate(measure)
+        self._parity = ParitySettings.model_validate(parity)
+        self._entries: dict[str, _Entry] = {}
+        self._monitor = devices.Monitor(self._device)
+
+    def describe(self) -> dict[str, Any]:
+        """Machine and stack of this side."""
+        return {"identity": devices.identity().model_dump(mode="json")}
+
+    def survey(self, cases: list[str]) -> dict[str, Any]:
+        """Which cases this side can run, and why not the others: ``{"cases": {id: reason or ""}}``."""
+        return {"cases": {text: self._why_not(text) for text in cases}}
+
+    def build(self, name: str, case: str, busy: int | None = None) -> dict[str, Any]:
+        """Build a case, bind its inputs and run it once.
+
+        Args:
+            name: what later requests call it.
+            case: the case's id.
+            busy: lengthen every inference by a busy kernel of so many units; None leaves the runner as it is.
+
+        Returns:
+            Build stages in seconds, sizes in bytes, and what is known of the optimised model.
+        """
+        self.drop([name])
+        parsed = Case.parse(case)
+        workload = self._workload(parsed)
+        stopwatch = BuildStopwatch()
+        context = self._context(stopwatch)
+        inputs = workload.inputs(parsed.batch, parsed.sequence, _TIMING_SEED)
+        backend = backends.get(parsed.backend)
+        backend.require_available()
+
+        def make() -> Runner:
+            if busy is None:
+                return backend.build(workload, parsed, context)
+            return Lengthened.build(backend, workload, parsed, context, busy)
+
+        with tf32.scope(parsed.precision):
+            runner, footprint = measure_build(make, inputs, context)
+        self._entries[name] = _Entry(parsed, runner)
+        facts = runner.facts
+        return {
+            "stages_s": dict(stopwatch.seconds),
+            "plan_bytes": facts.plan_bytes,
+            "device_memory_bytes": facts.device_memory_bytes,
+            "footprint_bytes": footprint.total_bytes,
+            "census": _census(runner),
+            "from_cache": facts.from_cache,
+            "captured": facts.captured,
+            "details": facts.details,
+        }
+
+    def parity(self, name: str) -> dict[str, Any]:
+        """Compare the outputs of a built case with the reference: the fields of `trtgate.record.Parity`."""
+        entry = self._entry(name)
+        workload = self._workload(entry.case)
+        context = self._context(BuildStopwatch())
+        with tf32.scope(entry.case.precision):
+            reference = parity_of.reference(workload, entry.case, self._parity, context)
+            found = parity_of.compare(entry.runner, reference, self._parity, entry.case, workload, context)
+            # Timing uses one fixed batch, whatever the comparison bound last.
+            inputs = workload.inputs(entry.case.batch, entry.case.sequence, _TIMING_SEED)
+            with on_stream(context):
+                entry.runner.bind(place(inputs, context))
+        entry.samplers.clear()
+        return found.model_dump(mode="json")
+
+    def warm_up(self, name: str, quantity: str) -> dict[str, Any]:
+        """Run a case until its times are steady."""
+        entry = self._entry(name)
+        sampler = self._sampler(entry, Quantity(quantity))
+        with tf32.scope(entry.case.precision):
+            sampler.warm_up()
+        return {}
+
+    def sample(self, name: str, quantity: str, rounds: int) -> dict[str, Any]:
+        """Take one block of samples.
+
+        Returns:
+            ``samples_s``: seconds an inference, ``rounds`` of them; ``throttled``: why they are worthless, empty where
+            they are not; ``host_bound``: whether device time includes waiting for the host.
+        """
+        entry = self._entry(name)
+        sampler = self._sampler(entry, Quantity(quantity))
+        with tf32.scope(entry.case.precision):
+            self._monitor.look()  # what happened while the other side had its turn is not this block's
+            samples_s = sampler.sample_block(rounds)
+            reasons = self._monitor.look()
+        return {"samples_s": list(samples_s), "throttled": list(reasons), "host_bound": sampler.host_bound}
+
+    def environment(self, family: list[int]) -> dict[str, Any]:
+        """State of the device since the start: the fields of `trtgate.record.Environment`.
+
+        Args:
+            family: process ids of the other workers and of the gate, which are no strangers on the GPU.
+        """
+        watch = devices.Monitor(self._device, family=family)
+        neighbours = watch.environment().neighbours
+        return self._monitor.environment().model_copy(update={"neighbours": neighbours}).model_dump(mode="json")
+
+    def drop(self, names: list[str]) -> dict[str, Any]:
+        """Close built cases and give their memory back; unknown names are none of this worker's."""
+        for name in names:
+            entry = self._entries.pop(name, None)
+            if entry is not None:
+                entry.samplers.clear()
+                entry.runner.close()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return {}
+
+    def close(self) -> None:
+        """Drop everything."""
+        self.drop(list(self._entries))
+
+    def is_lost(self) -> bool:
+        """Whether the GPU context is broken for good, as after an illegal access: every later call would fail too."""
+        if self._device.type != "cuda":
+            return False
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
+    def _context(self, stopwatch: BuildStopwatch) -> BuildContext:
+        return BuildContext(self._device, self._stream, self._cache, stopwatch)
+
+    def _workload(self, case: Case) -> Workload:
+        return workloads.get(case.workload, cache=self._shared)
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise UsageError(f"The worker has not built '{name}'.", "Send 'build' first.")
+        return entry
+
+    def _sampler(self, entry: _Entry, quantity: Quantity) -> Sampler:
+        if quantity not in entry.samplers:
+            entry.samplers[quantity] = Sampler(
+                entry.runner,
+                quantity,
+                self._measure,
+                self._context(BuildStopwatch()),
+                entry.case.l2,
+                entry.case.execution,
+                name=entry.case.id,
+            )
+        return entry.samplers[quantity]
+
+    def _why_not(self, text: str) -> str:
+        try:
+            case = Case.parse(text)
+            if case.workload not in workloads.names():
+                raise UnknownValueError("workload", case.workload, workloads.names())
+            backend = backends.get(case.backend)
+            answer = backend.availability() and backend.supports(case)
+        except TrtgateError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a tree that breaks one backend must not hide the other cases
+            return f"{type(error).__name__}: {error}"
+        return "" if answer else answer.reason or "The backend refuses the case."
+
+
+def _census(runner: Runner) -> dict[str, Any]:
+    """What can be said exactly of the optimised model; empty where the runtime says nothing."""
+    facts = runner.facts
+    told = {"captured": facts.captured} | ({} if facts.layers is None else {"layers": facts.layers})
+    census = facts.details.get("census")
+    return told | (census if isinstance(census, dict) else {})

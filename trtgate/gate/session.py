@@ -1,0 +1,179 @@
+"""Runs a whole gate: pair after pair of fresh processes until the judge has decided every case."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from trtgate.case import Quantity
+from trtgate.errors import NothingComparedError, TrtgateError
+from trtgate.gate.crew import Contest, Crew, for_each_member
+from trtgate.gate.evidence import Evidence
+from trtgate.gate.member import Member, Station
+from trtgate.gate.plan import BASE, HEAD, TWIN, contests_of
+from trtgate.gate.result import GateResult
+from trtgate.gate.samples import SampleFile
+from trtgate.gate.sides import Side
+from trtgate.judge.verdict import Verdict
+from trtgate.policy import Policy
+
+
+@dataclass(slots=True)
+class Session:
+    """One gate.
+
+    Attributes:
+        base: the side that is the yardstick.
+        head: the side that is judged.
+        policy: margins, error rates and numbers of pairs.
+        quantities: what is judged.
+        cases: ids that either side is asked for.
+        station: set-up of the workers.
+        say: told in a few words what is being done.
+        samples: takes the raw samples, None to keep none.
+        seed: of the order of the turns.
+    """
+
+    base: Side
+    head: Side
+    policy: Policy
+    quantities: tuple[Quantity, ...]
+    cases: tuple[str, ...]
+    station: Station
+    say: Callable[[str], None]
+    samples: SampleFile | None = None
+    seed: int = 0
+    _rng: random.Random = field(init=False)
+    _evidence: Evidence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)  # noqa: S311 - an order of turns, no secret
+        self._evidence = Evidence(self.policy, self.quantities)
+
+    def run(self) -> GateResult:
+        """Compare the two sides.
+
+        Raises:
+            SideError: the base cannot be imported, so that there is nothing to compare with.
+            NothingComparedError: no case runs on either side.
+            EnvironmentInvalidError: the sides see different machines.
+            BackendAbsentError: the device is missing.
+        """
+        evidence = self._evidence
+        pairs = 0
+        wanted = 1
+        while wanted:
+            crews = self._crews(pairs, wanted)
+            try:
+                if pairs == 0:
+                    self._survey(crews[0])
+                else:
+                    for_each_member(crews, Member.open)
+                self._measure(crews)
+            finally:
+                for_each_member(crews, Member.close)
+            pairs += len(crews)
+            wanted = evidence.pairs_wanted()
+            if pairs >= self.policy.judge.aa_pairs and self._disturbed():
+                break  # more pairs cannot mend a machine on which identical code looks different
+        return GateResult(
+            base=self.base,
+            head=self.head,
+            decisions=evidence.decisions(),
+            environment=evidence.environment(),
+            skipped=evidence.skipped,
+            notes=tuple(evidence.notes),
+            identity=evidence.identities[BASE],
+            pairs=pairs,
+        )
+
+    def _crews(self, first: int, wanted: int) -> list[Crew]:
+        """The next crews that start together: of one build generation, and alone where the builds are still to make."""
+        settings = self.policy.gate
+        place = first % settings.renew_build_every
+        count = 1 if place == 0 else min(wanted, settings.renew_build_every - place, settings.crews_at_once)
+        sides = {BASE: self.base, HEAD: self.head, TWIN: self.base}
+        generation = first // settings.renew_build_every
+        return [Crew(pair, generation, sides, self.station) for pair in range(first, first + count)]
+
+    def _survey(self, crew: Crew) -> None:
+        """Start the first crew and find out what each side can run."""
+        self.say(f"starting {self.base.spec} and {self.head.spec}")
+        base, head, twin = (crew.members[role] for role in (BASE, HEAD, TWIN))
+        base.open()  # first and alone: without a base there is no gate, and its error is the one to show
+        twin.open()
+        self._evidence.identify(BASE, base.identity)
+        base_reasons = base.survey(self.cases)
+        try:
+            head.open()
+            self._evidence.identify(HEAD, head.identity)
+            head_reasons = head.survey(self.cases)
+        except TrtgateError as error:
+            head_reasons = dict.fromkeys(self.cases, str(error))
+        self._evidence.survey(base_reasons, head_reasons)
+        if len(self._evidence.skipped) == len(self.cases):
+            raise NothingComparedError(
+                f"None of the {len(self.cases)} cases runs on the base or on the head; the first because: "
+                f"{next(iter(base_reasons.values()), 'no case was named.')}",
+                "Name cases that run here with --case, or in [gate] cases of trtgate.toml.",
+            )
+
+    def _measure(self, crews: Sequence[Crew]) -> None:
+        """Build, prove and take turns, a few cases at a time, one crew after the other."""
+        evidence = self._evidence
+        prove = crews[0].pair % self.policy.gate.renew_build_every == 0
+        for cases in _chunks(evidence.open_cases(), self.policy.gate.cases_at_once):
+            contests = contests_of(cases, self.quantities)
+            self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
+            for_each_member(crews, functools.partial(_build, contests))
+            if prove:
+                for case in cases:
+                    self._prove(crews[0], case)
+            for crew, contest in itertools.product(crews, contests):
+                if contest.quantity in evidence.timed and evidence.is_open(contest.case):
+                    self._take(crew, contest)
+            for_each_member(crews, functools.partial(_drop, contests))
+
+    def _prove(self, crew: Crew, case: str) -> None:
+        """Parity before time: a case whose outputs are wrong is not timed."""
+        self.say(f"pair {crew.pair + 1}: proving {case}")
+        problems: dict[str, TrtgateError | str] = {}
+        for role in (BASE, HEAD):
+            member = crew.members[role]
+            parity = member.parity(case)
+            if parity is None:
+                problems[role] = member.failures[case]
+            elif wrong := self._evidence.built(case, role, member.facts[case], parity):
+                problems[role] = wrong
+        self._evidence.failed(case, problems)
+
+    def _take(self, crew: Crew, contest: Contest) -> None:
+        settings = self.policy.gate
+        self.say(f"pair {crew.pair + 1}: {contest.quantity} of {contest.case}")
+        taken = crew.take(
+            contest, settings.groups, settings.block_rounds, self.policy.measure.max_discarded_blocks, self._rng
+        )
+        if self.samples is not None:
+            self.samples.append(taken)
+        self._evidence.add(taken)
+
+    def _disturbed(self) -> bool:
+        environment = self._evidence.environment()
+        return environment is not None and environment.verdict is Verdict.INVALID
+
+
+def _build(contests: Sequence[Contest], member: Member) -> None:
+    member.build(Crew.builds(contests, member.role))
+
+
+def _drop(contests: Sequence[Contest], member: Member) -> None:
+    member.drop(build.name for build in Crew.builds(contests, member.role))
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
+    rest = iter(items)
+    while chunk := list(itertools.islice(rest, size)):
+        yield chunk
