@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import statistics
-
 import pytest
 
 from trtgate.case import L2, Quantity
@@ -19,10 +17,10 @@ def never(candidate, baselines):
 
 @pytest.mark.parametrize("quantity", [Quantity.LATENCY, Quantity.THROUGHPUT])
 def test_a_real_speedup_on_the_cpu(cpu_context, eager, quantity):
-    timing = measure(eager(256), {"eager": eager(512)}, quantity, QUICK, cpu_context, L2.WARM, never, 0)
+    timing = measure(eager(128), {"eager": eager(1024)}, quantity, QUICK, cpu_context, L2.WARM, never, 0)
     assert len(timing.samples_s) == len(timing.baselines_s["eager"]) >= 10
-    ratio = statistics.median(timing.baselines_s["eager"]) / statistics.median(timing.samples_s)
-    assert 3 < ratio < 25  # 8 times the arithmetic
+    # 512 times the arithmetic; the fastest samples, because a busy machine delays the others by anything.
+    assert min(timing.baselines_s["eager"]) > 5 * min(timing.samples_s)
     assert timing.environment.kept_blocks >= 2
     assert timing.environment.discarded_blocks == 0
     assert timing.environment.sm_clock_mhz is None

@@ -129,15 +129,15 @@ def test_a_graph_that_was_not_captured_is_refused_and_one_that_was_is_taken(gpu,
 
 
 def test_a_block_of_the_cpu_is_real_time_of_real_work(cpu_context, eager):
-    small, large = eager(64), eager(512)
+    small, large = eager(64), eager(1024)
     blocks = {}
     for name, runner in (("small", small), ("large", large)):
         sampler = Sampler(runner, Quantity.LATENCY, SETTINGS, cpu_context)
         sampler.warm_up()
         blocks[name] = sampler.sample_block(15)
     assert len(blocks["small"]) == 15
-    # 512 times the arithmetic; a factor of 5 is beyond any scheduling noise.
-    assert sorted(blocks["large"])[7] > 5 * sorted(blocks["small"])[7]
+    # 4096 times the arithmetic; the fastest samples, because a busy machine delays the others by anything.
+    assert min(blocks["large"]) > 10 * min(blocks["small"])
 
 
 @pytest.mark.parametrize("collecting", [True, False])

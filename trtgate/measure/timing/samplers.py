@@ -8,11 +8,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import torch
-
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import L2, Execution, Quantity
 from trtgate.errors import CaptureError, MeasurementError
+from trtgate.measure.placement import on_stream
 from trtgate.measure.timing.clock import HostClock, host_clock
 from trtgate.measure.timing.events import DeviceTimer, timer_for
 from trtgate.measure.timing.rounds import checked, warm_up
@@ -31,8 +30,7 @@ def calm(context: BuildContext) -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        stream = torch.cuda.stream(context.stream) if context.stream is not None else contextlib.nullcontext()
-        with stream, torch.inference_mode():
+        with on_stream(context):
             yield
     finally:
         if collecting:
