@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trtgate.case import Case, Precision
+from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import BackendAbsentError, UnknownValueError
 
 _PROBE_WORKLOAD = "resnet18"
@@ -118,7 +118,7 @@ def _backends() -> Iterator[Finding]:
         if not answer:
             yield Finding(f"backend {name}", False, answer.reason, "See the lines above for what is missing.")
             continue
-        cases = {precision: Case(_PROBE_WORKLOAD, backend.name, precision, 1) for precision in Precision}
+        cases = {precision: Case(_PROBE_WORKLOAD, BackendName(name), precision, 1) for precision in Precision}
         able = [str(precision) for precision, case in cases.items() if backend.supports(case)]
         yield Finding(f"backend {name}", True, f"precisions: {', '.join(able) or 'none'}")
 

@@ -60,7 +60,7 @@ def summary(
         colour: whether the lines may hold ANSI colours.
     """
     text = io.StringIO()
-    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour, color_system="standard")
+    console = Console(file=text, width=width, force_terminal=colour, color_system="standard" if colour else None)
     confidence = policy.measure.confidence
     show(
         rows_of(records, confidence, verdicts),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trtgate.judge.trend import ChangePoint
+from trtgate.judge.trend import ChangePoint, change_points
 from trtgate.judge.verdict import spell
-from trtgate.report import markdown
+from trtgate.judge_settings import TrendSettings
+from trtgate.report import markdown, outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,116 @@ class Trend:
             "too_short": self.short,
             "change_points": [finding.to_json() for finding in self.findings],
         }
+
+
+class Series(Protocol):
+    """A history to search, such as `trtgate.store.points.CaseSeries`."""
+
+    @property
+    def stack(self) -> str:
+        """History folder name of the machine and stack."""
+
+    @property
+    def case(self) -> str:
+        """Case id."""
+
+    @property
+    def quantity(self) -> str:
+        """Name of the quantity."""
+
+    @property
+    def medians(self) -> npt.NDArray[np.float64]:
+        """One figure a run, oldest first."""
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        """One a run."""
+
+
+def search(histories: Iterable[Series], settings: TrendSettings) -> Trend:
+    """Ask `trtgate.judge.trend` about every history.
+
+    Args:
+        histories: of any number of cases.
+        settings: the policy's rates and limits.
+
+    Raises:
+        BackendAbsentError: ruptures is not installed.
+    """
+    findings: list[Finding] = []
+    searched = points = short = 0
+    for one in histories:
+        searched, points = searched + 1, points + len(one.medians)
+        short += len(one.medians) < 2 * settings.min_runs
+        steps = change_points(one.medians, settings, one.commits)
+        findings += [Finding(one.stack, one.case, one.quantity, step) for step in steps]
+    findings.sort(key=lambda finding: (finding.change.runs_after, -abs(finding.change.ratio.estimate - 1)))
+    return Trend(tuple(findings), searched, points, short)
+
+
+def write(trend: Trend, *, json_target: str | None, markdown_target: str | None) -> None:
+    """Print change points and write the files that were asked for; ``-`` is standard output.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    if "-" not in (json_target, markdown_target):
+        show(trend)
+    if json_target is not None:
+        outputs.emit(json.dumps(trend.to_json(), indent=2, allow_nan=False) + "\n", json_target)
+    if markdown_target is not None:
+        outputs.emit(as_markdown(trend), markdown_target)
+
+
+class Stored(Protocol):
+    """What is stored of one stack, such as `trtgate.store.points.StackSummary`."""
+
+    @property
+    def stack(self) -> str:
+        """History folder name of the machine and stack."""
+
+    @property
+    def records(self) -> int:
+        """All records."""
+
+    @property
+    def measured(self) -> int:
+        """Those that carry samples."""
+
+    @property
+    def cases(self) -> int:
+        """Distinct case ids."""
+
+    @property
+    def commits(self) -> int:
+        """Distinct commits."""
+
+    @property
+    def first(self) -> str:
+        """Oldest record's time, ISO 8601."""
+
+    @property
+    def last(self) -> str:
+        """Newest record's time, ISO 8601."""
+
+
+def show_summary(stacks: Iterable[Stored], console: Console | None = None) -> None:
+    """Print one row a stack.
+
+    Args:
+        stacks: what is stored.
+        console: where to print; the standard output without one.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stack", overflow="fold")
+    for name in ("records", "measured", "cases", "commits"):
+        table.add_column(name, justify="right")
+    table.add_column("from")
+    table.add_column("to")
+    for one in stacks:
+        counts = (one.records, one.measured, one.cases, one.commits)
+        table.add_row(Text(one.stack), *(f"{count:,}" for count in counts), one.first[:10], one.last[:10])
+    (console or Console()).print(table)
 
 
 def show(trend: Trend, console: Console | None = None) -> None:

@@ -1,0 +1,5 @@
+"""``python -m trtgate``."""
+
+from trtgate.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,104 @@
+"""Prints what an engine is made of, and how two differ. Takes plain JSON, decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {"same": "dim", "changed": "yellow", "removed": "red", "added": "green"}
+
+
+def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = None) -> None:
+    """Print the facts of a census (`trtgate.measure.compute_share.facts`)."""
+    out = console or Console()
+    out.print(f"[bold]{title}[/bold]  {facts['runtime']}, told by {facts['origin'].replace('_', ' ')}")
+    rows = [
+        ("layers", f"{facts['layers']}, of which {facts['kernels']} kernels"),
+        ("layer types", _counts(facts["kinds"])),
+        ("multiplying layers", _counts(facts["compute_layers"])),
+        ("casts", _names(facts["casts"])),
+        ("layout changes", _names(facts["reformats"])),
+    ]
+    if "share" in facts:
+        shares = ", ".join(f"{kind} {part:.1%}" for kind, part in facts["share"].items()) or "no matrix arithmetic"
+        rows += [
+            ("work", f"{facts['flops'] / 1e9:.3f} GFLOP an inference: {shares}"),
+            ("fusion", f"{facts['source_nodes']} ONNX nodes, {facts['nodes_per_layer']:.2f} a kernel"),
+            ("constants", f"{facts['constants_folded']} folded; left: {_names(facts['constants_left'])}"),
+            ("duplicates", f"{facts['duplicates_removed']} removed; left: {_names(facts['duplicates_left'])}"),
+            ("dead nodes left", _names(facts["dead_left"])),
+        ]
+    table = Table.grid(padding=(0, 2))
+    for label, value in rows:
+        table.add_row(Text(label, style="bold"), Text(value))
+    out.print(table)
+
+
+def show_layers(layers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print one line a layer.
+
+    Args:
+        layers: ``name``, ``kind``, ``reads``, ``writes``, ``sources``, ``tactic``, and ``ms`` or None.
+        console: where to; the terminal by default.
+    """
+    timed = any(layer["ms"] is not None for layer in layers)
+    table = Table(box=None, header_style="bold")
+    for heading in ("layer", "type", "reads", "writes", *(("ms",) if timed else ()), "tactic", "ONNX nodes"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "ms" else "left")
+    for layer in layers:
+        cells = [layer["name"], layer["kind"], layer["reads"], layer["writes"]]
+        if timed:
+            cells.append(_ms(layer["ms"]))
+        table.add_row(*(Text(cell) for cell in (*cells, layer["tactic"], ", ".join(layer["sources"]))))
+    (console or Console()).print(table)
+
+
+def show_difference(
+    rows: Sequence[Mapping[str, Any]],
+    regressions: Sequence[str],
+    titles: tuple[str, str],
+    console: Console | None = None,
+) -> None:
+    """Print how two engines differ, layer by layer; equal layers are only counted.
+
+    Args:
+        rows: what `trtgate.measure.difference.LayerDifference.to_json` made.
+        regressions: what `trtgate.judge.census.compare_census_facts` found.
+        titles: of the engine that is compared with, and of the other.
+        console: where to; the terminal by default.
+    """
+    out = console or Console()
+    timed = any(row["base_ms"] is not None or row["other_ms"] is not None for row in rows)
+    same = sum(row["change"] == "same" for row in rows)
+    out.print(f"[bold]{titles[1]}[/bold] against [bold]{titles[0]}[/bold]: {same} of {len(rows)} layers are the same.")
+    table = Table(box=None, header_style="bold")
+    for heading in ("", "layer", "was", *(("ms", "was ms") if timed else ()), "why"):
+        table.add_column(heading, overflow="fold", justify="right" if "ms" in heading else "left")
+    for row in rows:
+        if row["change"] == "same" and not timed:
+            continue
+        cells = [row["other"] or "-", row["base"] or "-"]
+        if timed:
+            cells += [_ms(row["other_ms"]), _ms(row["base_ms"])]
+        why = "; ".join(row["reasons"]) or ", ".join(row["sources"])
+        table.add_row(Text(row["change"], style=_STYLES[row["change"]]), *(Text(cell) for cell in (*cells, why)))
+    out.print(table)
+    for sentence in regressions:
+        out.print(Text(f"worse: {sentence}", style="red"))
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{len(names)} ({shown})" if names else "none"
