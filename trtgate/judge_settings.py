@@ -56,7 +56,8 @@ class StoredSettings(_Section):
 class TrendSettings(_Section):
     """When a case's history is said to have changed."""
 
-    min_points: int = Field(default=3, ge=2, description="runs on each side; one or two odd runs are spikes")
+    min_runs: int = Field(default=3, ge=2, description="on each side of a step; one or two odd runs are spikes")
+    most_runs: int = Field(default=1000, ge=10, description="newest runs looked at: three years of nights")
     false_alarm_rate: float = Field(
         default=0.001, gt=0, lt=0.5, description="of one history; thousands of cases are looked at every night"
     )

@@ -5,8 +5,8 @@ A file holds JSON lines, one a (pair, case, quantity, arm, side)::
     {"pair": 0, "case": "resnet18-...-graph", "quantity": "device", "arm": "aa", "side": "base",
      "blocks": [[3.4e-4, ...], ...], "order": [[0], [3], ...]}
 
-``blocks`` are seconds an inference in the order taken; base and head blocks alternate and are equally many. ``order`` is
-where each block stood in the turns of its pair.
+``blocks`` are seconds an inference in the order taken; base and head blocks alternate and are equally many. ``order``
+is where each block stood in the turns of its pair.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trtgate.errors import RecordError, UsageError
 _TRIMMED: Final = 0.25
 _RESTORE = "Restore the file or record it again."
 
-Arm = Literal["aa", "+1%", "+2%", "+3%", "+5%"]
+Arm = Literal["aa", "head", "+1%", "+2%", "+3%", "+5%"]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from trtgate.errors import MeasurementError
 
@@ -171,11 +171,11 @@ class PairEstimate:
 
     def p_above(self, bound: float) -> float:
         """One-sided p value of the hypothesis that the true log ratio is at most ``bound``."""
-        return float(stats.t.sf((self.mean - bound) / self.standard_error, self.count - 1))
+        return float(special.stdtr(self.count - 1, (bound - self.mean) / self.standard_error))
 
     def p_below(self, bound: float) -> float:
         """One-sided p value of the hypothesis that the true log ratio is at least ``bound``."""
-        return float(stats.t.cdf((self.mean - bound) / self.standard_error, self.count - 1))
+        return float(special.stdtr(self.count - 1, (self.mean - bound) / self.standard_error))
 
     def interval(self, confidence: float) -> Interval:
         """Two-sided interval of the ratio head / base; above 1 is slower."""
@@ -203,9 +203,8 @@ def _detectable_shift(df: int, level: float, power: float) -> float:
     return float(optimize.brentq(lambda shift: stats.nct.sf(critical, df, shift) - power, 0.0, critical * 4 + 20))
 
 
-@functools.lru_cache(maxsize=65536)
 def _t_quantile(confidence: float, df: float) -> float:
-    return float(stats.t.isf((1 - confidence) / 2, df))
+    return -float(special.stdtrit(df, (1 - confidence) / 2))
 
 
 def _checked(samples: Sequence[float] | npt.NDArray[np.float64], what: str) -> npt.NDArray[np.float64]:

@@ -1,0 +1,148 @@
+"""Error rates of the gate, from recorded pairs: suites are drawn from them and judged as a pull request would be.
+
+A drawn suite is a fair stand-in for a real one because the pair of processes is the unit of replication: pairs were
+taken from fresh processes and carry nothing over from one to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from trtgate.judge.sequential import NeedMore, Sequential
+from trtgate.judge.verdict import Decision, Verdict
+from trtgate.judge_settings import JudgeSettings
+
+_Array = npt.NDArray[np.float64]
+Draw = Callable[[int, np.random.Generator], _Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A kind of suite that is drawn again and again.
+
+    Attributes:
+        name: for the table.
+        cases: one drawing function a case of the suite: number of pairs, generator -> log(head / base).
+        regressed: how many of them, from the first on, are truly slower.
+        margins: a margin for each case as a fraction, None for that of device time.
+    """
+
+    name: str
+    cases: tuple[Draw, ...]
+    regressed: int = 0
+    margins: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What became of a scenario's suites. Rates are fractions.
+
+    Attributes:
+        suites: suites judged.
+        comparisons: cases judged in all of them.
+        false_slower: unchanged cases that were called SLOWER.
+        suite_false_failure: suites with at least one such case.
+        suite_false_failure_bound: upper bound of that rate (Clopper-Pearson, 95%).
+        found: truly slower cases that were called SLOWER.
+        found_at_first_look: those that needed no extension.
+        passed_though_slower: truly slower cases that were let through.
+        unchanged_same, unchanged_faster, unchanged_inconclusive: verdicts on unchanged cases.
+        extended: suites that needed the extension.
+    """
+
+    name: str
+    suites: int
+    comparisons: int
+    false_slower: int
+    suite_false_failure: float
+    suite_false_failure_bound: float
+    found: float | None
+    found_at_first_look: float | None
+    passed_though_slower: float | None
+    unchanged_same: float | None
+    unchanged_faster: float | None
+    unchanged_inconclusive: float | None
+    extended: float
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def from_pairs(log_ratios: Sequence[float] | _Array) -> Draw:
+    """Draw from recorded pairs of one case, without replacement while there are enough of them."""
+    recorded = np.asarray(log_ratios, dtype=np.float64)
+
+    def draw(count: int, rng: np.random.Generator) -> _Array:
+        return rng.choice(recorded, size=count, replace=count > recorded.size)
+
+    return draw
+
+
+def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> Rates:
+    """Draw and judge suites.
+
+    Args:
+        scenario: what to draw.
+        settings: as in the gate.
+        suites: how many suites.
+        seed: the same seed gives the same answer.
+    """
+    rng = np.random.default_rng(seed)
+    names = [f"case{place}" for place in range(len(scenario.cases))]
+    margins = dict(zip(names, scenario.margins, strict=True)) if scenario.margins else None
+    gate = Sequential(settings, margins)
+    slower = set(names[: scenario.regressed])
+    on_changed: list[Decision] = []
+    on_unchanged: list[Decision] = []
+    false_suites = extended = 0
+    for _ in range(suites):
+        pairs = {name: draw(gate.most_pairs, rng) for name, draw in zip(names, scenario.cases, strict=True)}
+        decisions, more = judge(gate, pairs)
+        extended += more
+        on_changed += [decision for name, decision in decisions.items() if name in slower]
+        unchanged = [decision for name, decision in decisions.items() if name not in slower]
+        on_unchanged += unchanged
+        false_suites += any(decision.verdict is Verdict.SLOWER for decision in unchanged)
+    bound = stats.binomtest(false_suites, suites).proportion_ci(0.90).high
+    return Rates(
+        name=scenario.name,
+        suites=suites,
+        comparisons=suites * len(names),
+        false_slower=sum(decision.verdict is Verdict.SLOWER for decision in on_unchanged),
+        suite_false_failure=false_suites / suites,
+        suite_false_failure_bound=float(bound),
+        found=_share(on_changed, lambda decision: decision.verdict is Verdict.SLOWER),
+        found_at_first_look=_share(
+            on_changed,
+            lambda decision: decision.verdict is Verdict.SLOWER and decision.pairs == settings.first_pairs,
+        ),
+        passed_though_slower=_share(on_changed, lambda decision: decision.passes(settings)),
+        unchanged_same=_share(on_unchanged, lambda decision: decision.verdict is Verdict.SAME),
+        unchanged_faster=_share(on_unchanged, lambda decision: decision.verdict is Verdict.FASTER),
+        unchanged_inconclusive=_share(on_unchanged, lambda decision: decision.verdict is Verdict.INCONCLUSIVE),
+        extended=extended / suites,
+    )
+
+
+def judge(gate: Sequential, pairs: Mapping[str, Sequence[float] | _Array]) -> tuple[dict[str, Decision], bool]:
+    """Play the gate's two looks on pairs that are already there.
+
+    Returns:
+        The decisions, and whether the extension was needed.
+    """
+    first = {name: list(ratios)[: gate.settings.first_pairs] for name, ratios in pairs.items()}
+    answers = gate.update(first)
+    undecided = [name for name, answer in answers.items() if isinstance(answer, NeedMore)]
+    if undecided:
+        answers = gate.update(first | {name: list(pairs[name])[: gate.most_pairs] for name in undecided})
+    return {name: answer for name, answer in answers.items() if isinstance(answer, Decision)}, bool(undecided)
+
+
+def _share(decisions: Sequence[Decision], holds: Callable[[Decision], bool]) -> float | None:
+    return sum(map(holds, decisions)) / len(decisions) if decisions else None

@@ -1,0 +1,211 @@
+"""Change points in the history of one case: between which two runs it became slower or faster, and by how much.
+
+Works on the logarithms of the runs' medians. Spikes are taken out by a Hampel filter; the noise's scale and its
+autocorrelation are read from differences, so that the steps that are looked for do not inflate them; and ruptures finds
+the piecewise constant mean under a penalty that follows from the wanted rate of false alarms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, special, stats
+
+from trtgate.errors import BackendAbsentError, MeasurementError
+from trtgate.judge.stats import Interval
+from trtgate.judge_settings import TrendSettings
+
+_Array = npt.NDArray[np.float64]
+
+# A spike lies this many robust standard deviations off the median of its neighbours (Hampel's usual 3 finds spikes in
+# Gaussian noise of a thousand runs; 4 hardly does).
+_SPIKE_SIGMAS: Final = 4.0
+# Beyond it the effective number of runs is so small that no step could be told from wandering.
+_STRONGEST_AUTOCORRELATION: Final = 0.8
+# Standardised contrast below which the penalty cannot be reached by either a step or a plateau; ruptures need not look.
+_PRESCREEN: Final = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """A lasting step in a history.
+
+    Attributes:
+        index: position of the first run after the step.
+        before: label (commit) of the last run before it, None where runs carry none.
+        after: label of the first run after it.
+        ratio: time after over time before; above 1 is slower.
+        p_value: of a step this large in noise like this history's, at this place.
+        runs_after: runs between this step and the next one, or the end.
+    """
+
+    index: int
+    before: str | None
+    after: str | None
+    ratio: Interval
+    p_value: float
+    runs_after: int
+
+
+def change_points(
+    medians: Sequence[float] | _Array, settings: TrendSettings, labels: Sequence[str | None] | None = None
+) -> list[ChangePoint]:
+    """Find lasting steps.
+
+    Args:
+        medians: one figure a run, oldest first, positive: seconds or bytes.
+        settings: rates and limits; only the last `most_runs` are looked at.
+        labels: one a run, such as its commit.
+
+    Returns:
+        The steps, oldest first; none where the history is too short to hold one.
+
+    Raises:
+        MeasurementError: a figure that is not positive and finite, or labels of another length.
+        BackendAbsentError: ruptures is not installed.
+    """
+    values = np.asarray(medians, dtype=np.float64)
+    if labels is not None and len(labels) != values.size:
+        raise MeasurementError(f"{values.size} runs have {len(labels)} labels.", "Pass one label a run.")
+    if not np.all(np.isfinite(values)) or np.any(values <= 0):
+        raise MeasurementError("A run's figure is not a positive number.", "Leave failed runs out of the history.")
+    skipped = max(values.size - settings.most_runs, 0)
+    logs = np.log(values[skipped:])
+    if logs.size < 2 * settings.min_runs:
+        return []
+    clean = without_spikes(logs, settings.min_runs)
+    noise = long_run_sd(logs)
+    penalty = float(special.ndtri(settings.false_alarm_rate / (2 * logs.size)) ** 2)
+    standard = (clean - np.median(clean)) / noise
+    if _largest_contrast(standard, settings.min_runs) < _PRESCREEN * np.sqrt(penalty):
+        return []
+    found = _segment(standard, settings.min_runs, penalty)
+    kept = _worth_reporting(clean, found, noise, settings)
+    return [_describe(clean, kept, place, noise, skipped, settings, labels) for place in range(1, len(kept) - 1)]
+
+
+def without_spikes(values: _Array, min_runs: int) -> _Array:
+    """Replace runs that stand off their neighbours, and are too few to be a step, by the neighbours' median.
+
+    The window holds ``min_runs`` on either side and is mirrored at the ends: a step survives from its ``min_runs``-th
+    run on, and a bump that comes and goes within ``min_runs`` runs does not.
+
+    Args:
+        values: shape (n,).
+        min_runs: smallest number of runs that make a step.
+    """
+    level = ndimage.median_filter(values, size=2 * min_runs + 1, mode="mirror")
+    scale = _sd_of_differences(values, 1)
+    return np.where(np.abs(values - level) > _SPIKE_SIGMAS * scale, level, values)
+
+
+def long_run_sd(values: _Array) -> float:
+    """Robust standard deviation that a mean over n runs has, times sqrt(n), were there no steps.
+
+    For an AR(1) the variances of first and second differences stand as 1 to 1 + rho; that gives rho and, with it, the
+    long-run variance. Never zero: histories that agree to the last digit still have the resolution of a float32.
+
+    Args:
+        values: logarithms, shape (n,).
+    """
+    first, second = _sd_of_differences(values, 1), _sd_of_differences(values, 2)
+    # One standard error is added: an autocorrelation that is believed too small lets wandering pass for steps.
+    rho = (second / first) ** 2 - 1 + 1 / np.sqrt(values.size)
+    rho = float(np.clip(rho, 0.0, _STRONGEST_AUTOCORRELATION))
+    # _sd_of_differences(values, 1) is sd * sqrt(1 - rho); the long-run sd is sd * sqrt((1 + rho) / (1 - rho)).
+    return float(first * np.sqrt(1 + rho) / (1 - rho))
+
+
+def _sd_of_differences(values: _Array, lag: int) -> float:
+    spread = float(np.median(np.abs(values[lag:] - values[:-lag])) / _NORMAL_QUARTILE / np.sqrt(2))
+    return max(spread, float(np.finfo(np.float32).eps))
+
+
+_NORMAL_QUARTILE: Final = float(special.ndtri(0.75))
+
+
+def _largest_contrast(values: _Array, shortest: int) -> float:
+    """Largest standardised difference of means, of everything before and after a run and of neighbouring windows.
+
+    The first finds steps, the second plateaus that come and go. Linear in the number of runs, so that quiet histories,
+    which are most, cost next to nothing.
+    """
+    count = values.size
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    cut = np.arange(shortest, count - shortest + 1)
+    left = sums[cut] - cut * sums[-1] / count
+    largest = float(np.max(np.abs(left) * np.sqrt(count / (cut * (count - cut)))))
+    width = shortest
+    while 2 * width <= count:
+        middle = sums[width : count - width + 1]
+        difference = sums[2 * width :] - 2 * middle + sums[: count - 2 * width + 1]
+        largest = max(largest, float(np.max(np.abs(difference)) / np.sqrt(2 * width)))
+        width *= 2
+    return float(largest)
+
+
+def _segment(values: _Array, shortest: int, penalty: float) -> list[int]:
+    """Boundaries of the optimal piecewise constant mean, 0 and the end included."""
+    search: Any = _ruptures().KernelCPD(kernel="linear", min_size=shortest)
+    return [0, *search.fit(values[:, None]).predict(pen=penalty)]
+
+
+def _ruptures() -> Any:
+    try:
+        import ruptures
+    except ImportError:
+        raise BackendAbsentError(
+            "The package 'ruptures', which finds change points, is not installed.",
+            "Install it with: pip install 'trtgate[history]'.",
+        ) from None
+    return ruptures
+
+
+def _worth_reporting(values: _Array, bounds: list[int], noise: float, settings: TrendSettings) -> list[int]:
+    """Drop the least significant step until all are significant and large enough; its two sides become one."""
+    kept = list(bounds)
+    while len(kept) > 2:
+        steps = [_step(values, kept, place, noise) for place in range(1, len(kept) - 1)]
+        small = [abs(shift) < np.log1p(settings.min_change) for shift, _, _ in steps]
+        p_values = [2 * special.stdtr(df, -abs(shift) / error) for shift, error, df in steps]
+        worst = max(range(len(steps)), key=lambda place: (small[place], p_values[place]))
+        if not small[worst] and p_values[worst] < settings.false_alarm_rate:
+            break
+        del kept[worst + 1]
+    return kept
+
+
+def _step(values: _Array, bounds: list[int], place: int, noise: float) -> tuple[float, float, int]:
+    """Shift of the median at a boundary, its standard error and degrees of freedom."""
+    before = values[bounds[place - 1] : bounds[place]]
+    after = values[bounds[place] : bounds[place + 1]]
+    # sqrt(pi / 2): the standard error of a median in units of the mean's.
+    error = np.sqrt(np.pi / 2) * noise * np.sqrt(1 / before.size + 1 / after.size)
+    return float(np.median(after) - np.median(before)), float(error), values.size - 2
+
+
+def _describe(
+    values: _Array,
+    bounds: list[int],
+    place: int,
+    noise: float,
+    skipped: int,
+    settings: TrendSettings,
+    labels: Sequence[str | None] | None,
+) -> ChangePoint:
+    shift, error, df = _step(values, bounds, place, noise)
+    reach = float(stats.t.isf((1 - settings.confidence) / 2, df)) * error
+    low, middle, high = np.exp([shift - reach, shift, shift + reach])
+    index = bounds[place] + skipped
+    return ChangePoint(
+        index=index,
+        before=labels[index - 1] if labels else None,
+        after=labels[index] if labels else None,
+        ratio=Interval(float(middle), float(low), float(high), settings.confidence),
+        p_value=float(2 * special.stdtr(df, -abs(shift) / error)),
+        runs_after=bounds[place + 1] - bounds[place],
+    )
