@@ -71,7 +71,7 @@ def attribute(census: Census) -> tuple[Attribution, ...]:
         # Of equal nodes the builder may keep any one.
         layers = [layer for name in (node.name, *twins[node.name]) for layer in covering[name]]
         chosen = _computing(layers, node)
-        found.append(Attribution(node, chosen, _datatype(chosen, node) if chosen else Datatype.UNKNOWN))
+        found.append(Attribution(node, chosen, _datatype(chosen, node.activations) if chosen else Datatype.UNKNOWN))
     return tuple(found)
 
 
@@ -80,10 +80,10 @@ def _computing(layers: list[Layer], node: SourceNode) -> Layer | None:
     computing = [layer for layer in layers if layer.role is Role.COMPUTE]
     # A kernel whose name tells nothing of a product may still hold it; data movement cannot.
     candidates = computing or [layer for layer in layers if layer.role is Role.POINTWISE]
-    return max(candidates, key=lambda layer: _datatype(layer, node).bits, default=None)
+    return max(candidates, key=lambda layer: _datatype(layer, node.activations).bits, default=None)
 
 
-def _datatype(layer: Layer, node: SourceNode) -> Datatype:
+def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     """The datatype of a layer's operands.
 
     A residual or a bias that is fused in may be wider than the product, and a weight may be stored narrower than it is
@@ -99,7 +99,7 @@ def _datatype(layer: Layer, node: SourceNode) -> Datatype:
     if weights:
         weight = max(weights, key=lambda use: use.elements).datatype
         return weight if any(use.datatype is weight for use in inputs) else widest
-    if node.activations > 1:
+    if activations > 1:
         shared, count = Counter(use.datatype for use in inputs).most_common(1)[0]
         return shared if count > 1 else widest
     return widest if layer.operations else inputs[0].datatype
@@ -184,18 +184,20 @@ def facts(census: Census) -> dict[str, Any]:
     """Everything that a history keeps of a census, as plain JSON.
 
     Returns:
-        ``origin``, ``runtime``, ``layers``, ``kernels``, ``source_nodes`` (live, not constant), ``nodes_per_layer``,
-        ``kinds`` (layer types), ``casts``, ``reformats``, ``flops``, ``share`` (by datatype), ``compute`` (one entry a
-        node with work: its layer, datatype, share of the work, and what else that layer covers),
-        ``constants_folded``, ``constants_left``,
-        ``duplicates_removed``, ``duplicates_left``, ``dead_left``. Without a source graph only what layers tell.
+        ``origin``, ``runtime``, ``layers``, ``kernels``, ``kinds`` (layer types), ``compute_layers`` (how many multiply
+        in which datatype), ``casts``, ``reformats``; and where the source graph is known ``source_nodes`` (live, not
+        constant), ``nodes_per_layer``, ``flops``, ``share`` (of the work, by datatype), ``compute`` (by node with work:
+        its layer, datatype, share of the work, and what else that layer covers), ``constants_folded``,
+        ``constants_left``, ``duplicates_removed``, ``duplicates_left``, ``dead_left``.
     """
+    computing = [layer for layer in census.layers if layer.role is Role.COMPUTE]
     told: dict[str, Any] = {
         "origin": census.origin,
         "runtime": census.runtime,
         "layers": len(census.layers),
         "kernels": census.kernels,
         "kinds": dict(sorted(Counter(layer.kind for layer in census.layers).items())),
+        "compute_layers": dict(sorted(Counter(str(_datatype(layer)) for layer in computing).items())),
         "casts": [layer.name for layer in census.layers if layer.is_cast],
         "reformats": [layer.name for layer in census.layers if layer.is_reformat],
     }

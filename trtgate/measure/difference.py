@@ -134,6 +134,7 @@ def _reasons(base: Layer, other: Layer) -> tuple[str, ...]:
         found.append(f"also covers {', '.join(gained)}")
     if base.kind != other.kind:
         found.append(f"is {other.kind} instead of {base.kind}")
-    if base.tactic != other.tactic and (base.tactic or other.tactic):
+    if not found and base.tactic != other.tactic:
+        # Only where nothing else tells them apart: a generated kernel's tactic is a hash of all of the above.
         found.append(f"tactic {other.tactic or 'unknown'} instead of {base.tactic or 'unknown'}")
     return tuple(found)

@@ -8,30 +8,21 @@ build is kept beside its plan and tied to it by digest, so that a plan can be in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
-from trtgate.backends import trt_inspect, trt_runtime
+from trtgate.backends import tensorrt_engine, trt_build, trt_inspect, trt_runtime
+from trtgate.backends.base import BuildContext
+from trtgate.backends.tensorrt_engine import Plan
+from trtgate.case import Precision
 from trtgate.errors import InspectionError, PlanError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.onnx_graph import read_sources
 
-SUFFIX = ".census.json"
-
-
-class BuiltPlan(Protocol):
-    """What is needed of a plan: the file, and the SHA-256 of its bytes."""
-
-    @property
-    def path(self) -> Path:
-        """The serialised engine."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of its bytes, in hexadecimal."""
+SUFFIX: Final = ".census.json"
 
 
 def census_from_build_log(
@@ -115,28 +106,37 @@ def keep_census(plan: Path, found: Census) -> Census:
 
 
 def ensure_census(
-    build: Callable[[list[str]], BuiltPlan], rebuild: Callable[[list[str]], object], onnx_path: Path
-) -> Census:
-    """The census of a plan that is built, or found in a cache, by ``build``.
+    onnx_path: Path, precision: Precision, what: str, context: BuildContext, *, ahead_of_time: bool
+) -> tuple[Plan, Census]:
+    """The plan of an ONNX file with its census, both from the cache where they agree.
+
+    A cached plan without a census that belongs to it is built once more, since only a build has a log.
 
     Args:
-        build: builds the plan, or takes it from a cache; appends what the builder logs, which is nothing when cached.
-        rebuild: builds the same once more past the cache; called only where a cached plan has no census beside it.
-        onnx_path: what is built.
+        onnx_path: the model, with static shapes.
+        precision: decides the TF32 flag.
+        what: a name for messages.
+        context: the cache and the stopwatch.
+        ahead_of_time: build without a GPU, which TensorRT-RTX alone can do.
 
     Raises:
+        BackendAbsentError: no TensorRT, or two.
+        ParserError, BuildError: it cannot be built.
         InspectionError: the builder's log holds no layers.
-        StorageError: the census cannot be kept.
+        StorageError: the cache cannot be written.
     """
-    lines: list[str] = []
-    plan = build(lines)
-    if not lines:
+    key = trt_build.build_key(onnx_path, precision, ahead_of_time=ahead_of_time)
+    cached = tensorrt_engine.plan_cache(context.cache).load(key)
+    if cached is not None and census_path(cached.path).is_file():
         try:
-            return read_census(plan.path)
+            census = read_census(cached.path)
         except InspectionError:
-            # Ahead-of-time builds of one release are deterministic in their layers; tests/measure hold it to that.
-            rebuild(lines)
-    return keep_census(plan.path, census_from_build_log(lines, onnx_path))
+            pass  # damaged, or of another release: a build makes a new one
+        else:
+            return tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time), census
+    lines: list[str] = []
+    plan = tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time, verbose_log=lines)
+    return plan, keep_census(plan.path, census_from_build_log(lines, onnx_path))
 
 
 def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:

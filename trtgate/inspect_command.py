@@ -1,0 +1,123 @@
+"""``trtgate inspect``: what an engine is made of, or how two engines differ, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from trtgate.errors import StorageError, UsageError
+from trtgate.judge.census import compare_census_facts
+from trtgate.measure.census import Census
+from trtgate.measure.compute_share import facts
+from trtgate.measure.difference import difference
+from trtgate.measure.inspect_case import Inspected, inspect_case
+from trtgate.measure.inspection import census_from_json, inspect_plan
+from trtgate.measure.workplace import build_context, is_case_id, workload_of
+from trtgate.report.layers import show_difference, show_facts, show_layers
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "target",
+        metavar="PLAN|CASE",
+        help="a serialised engine, an engine inspector's JSON (.json), a census (.census.json), or a case id",
+    )
+    parser.add_argument("--against", metavar="OTHER", help="print how PLAN|CASE differs from this one")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="what a plan or JSON was built from, to count work")
+    parser.add_argument("--layers", action="store_true", help="print every layer")
+    parser.add_argument("--profile", type=int, default=0, metavar="N", help="time each layer in N inferences (GPU)")
+    parser.add_argument("--json", action="store_true", help="print everything for machines")
+    parser.add_argument("--raw", type=Path, metavar="FILE", help="write the engine inspector's own JSON there (GPU)")
+    parser.add_argument("--cache-dir", type=Path, default=Path(".trtgate"), metavar="DIR", help="default: .trtgate")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Inspect and print.
+
+    Raises:
+        TrtgateError: the target cannot be inspected; the message says why and what to do.
+    """
+    if args.profile < 0:
+        raise UsageError(f"--profile is {args.profile}.", "Give the number of inferences, at least 1.")
+    target = _inspect(args.target, args)
+    if args.raw is not None:
+        _write_raw(args.raw, target, args.target)
+    if args.against is None:
+        _show(target, args)
+        return
+    other = _inspect(args.against, args)
+    rows = [row.to_json() for row in difference(other.census, target.census, other.layer_ms, target.layer_ms)]
+    worse = compare_census_facts(facts(other.census), facts(target.census))
+    if args.json:
+        print(json.dumps({"against": args.against, "target": args.target, "layers": rows, "worse": worse}, indent=1))
+    else:
+        show_difference(rows, worse, (args.against, args.target))
+
+
+def _inspect(target: str, args: argparse.Namespace) -> Inspected:
+    path = Path(target)
+    if not path.is_file():
+        if not is_case_id(target):
+            raise UsageError(
+                f"'{target}' is neither a file nor a case id.",
+                "Name a plan file, or a case such as resnet18-tensorrt_engine-fp16-b8-graph.",
+            )
+        case, workload = workload_of(target, args.cache_dir)
+        return inspect_case(workload, case, build_context(args.cache_dir), profile_repeats=args.profile)
+    if args.profile:
+        raise UsageError(
+            f"--profile needs inputs, and {path} is a file.", "Profile the case that it was built for instead."
+        )
+    if path.name.endswith(".census.json"):
+        return Inspected(Census.load(path))
+    if path.suffix == ".json":
+        text = _text(path)
+        return Inspected(census_from_json(text, args.onnx), text)
+    return Inspected(inspect_plan(path, args.onnx))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as text ({error}).", "Name the engine inspector's JSON.") from None
+
+
+def _write_raw(path: Path, inspected: Inspected, name: str) -> None:
+    if inspected.raw is None:
+        raise UsageError(
+            f"There is no inspector's JSON of {name} here: no engine was loaded.",
+            "Inspect the case on a machine with a GPU.",
+        )
+    try:
+        path.write_text(inspected.raw, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror}).", "Name a writable file.") from None
+
+
+def _show(target: Inspected, args: argparse.Namespace) -> None:
+    found: dict[str, Any] = facts(target.census)
+    if target.coverage is not None:
+        found["coverage"] = target.coverage
+    if args.json:
+        census = target.census.model_dump(mode="json", exclude_defaults=True)
+        print(json.dumps({"facts": found, "census": census, "layer_ms": target.layer_ms}, indent=1))
+        return
+    show_facts(found, args.target)
+    if args.layers or args.profile:
+        show_layers([_row(layer, target.layer_ms) for layer in target.census.layers])
+
+
+def _row(layer: Any, layer_ms: dict[str, float]) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "reads": "+".join(sorted({str(use.datatype) for use in layer.inputs})),
+        "writes": "+".join(sorted({str(use.datatype) for use in layer.outputs})),
+        "sources": list(layer.sources),
+        "tactic": layer.tactic or "",
+        "ms": layer_ms.get(layer.name),
+    }

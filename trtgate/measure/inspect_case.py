@@ -1,0 +1,124 @@
+"""The census of a case: build it the way it would be measured, or ahead of time without a GPU, and ask it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trtgate.backends import onnx_export, registry, trt_runtime
+from trtgate.backends.cuda_device import cuda_answer
+from trtgate.case import BackendName, Case, Execution
+from trtgate.errors import BackendAbsentError, UnsupportedCaseError
+from trtgate.measure import inspection
+from trtgate.measure.census import Census
+from trtgate.measure.ort_census import census_from_onnxruntime
+
+if TYPE_CHECKING:
+    from trtgate.backends.base import BuildContext, Runner
+    from trtgate.workloads.base import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A census and what else was seen on the way.
+
+    Attributes:
+        raw: the engine inspector's own JSON, for other tools and for samples; None where no engine could be asked.
+        layer_ms: median milliseconds by layer name, empty where nothing was profiled.
+        coverage: torch-tensorrt's ``blocks`` and ``fell_back``; None for other backends.
+    """
+
+    census: Census
+    raw: str | None = None
+    layer_ms: dict[str, float] = field(default_factory=dict)
+    coverage: dict[str, Any] | None = None
+
+
+def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profile_repeats: int = 0) -> Inspected:
+    """Inspect what a case runs.
+
+    Args:
+        workload: of the case.
+        case: on tensorrt_engine, torch_tensorrt or onnxruntime.
+        context: where to build.
+        profile_repeats: inferences to profile layer by layer, on a GPU; 0 for none.
+
+    Raises:
+        UnsupportedCaseError: eager and inductor have no layers to inspect, or profiling is asked for without a GPU.
+        BackendAbsentError: the backend cannot build here.
+        InspectionError: what was built does not tell enough.
+    """
+    # A captured graph replays the same layers, but a profiler sees nothing of them.
+    plain = case.built_by(case.backend, Execution.STREAM)
+    if profile_repeats and not (cuda_answer() and case.backend is BackendName.TENSORRT_ENGINE):
+        raise UnsupportedCaseError(
+            f"The layers of {case.id} cannot be profiled here.",
+            "Profile a tensorrt_engine case on a machine with a GPU, or leave --profile out.",
+        )
+    if case.backend is BackendName.ONNXRUNTIME:
+        return _onnxruntime(workload, plain, context)
+    if case.backend is BackendName.TORCH_TENSORRT:
+        return _torch_tensorrt(workload, plain, context)
+    if case.backend is not BackendName.TENSORRT_ENGINE:
+        raise UnsupportedCaseError(
+            f"{case.id} has no engine: {case.backend} keeps no list of layers.",
+            "Inspect a case on tensorrt_engine, torch_tensorrt or onnxruntime.",
+        )
+    if not cuda_answer():
+        return _ahead_of_time(workload, plain, context)
+    with _built(workload, plain, context) as runner:
+        raw = runner.inspector_json()
+        layer_ms = runner.layer_times_ms(profile_repeats) if profile_repeats else {}
+    onnx_path = onnx_export.export(workload, plain, context.cache, context.stopwatch)
+    return Inspected(inspection.census_from_json(raw, onnx_path), raw, layer_ms)
+
+
+def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Inspected:
+    answer = registry.get(BackendName.TENSORRT_ENGINE).ahead_of_time_availability()  # type: ignore[attr-defined]
+    if not answer:
+        raise BackendAbsentError(
+            f"{case.id} cannot be inspected here: {answer.reason}", "Run 'trtgate doctor' to see what is missing."
+        )
+    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+    _, census = inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)
+    return Inspected(census)
+
+
+def _onnxruntime(workload: Workload, case: Case, context: BuildContext) -> Inspected:
+    import onnxruntime
+
+    with _built(workload, case, context) as runner:
+        optimised = context.cache / "onnxruntime" / str(runner.facts.details["optimised_model"])
+    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+    census = census_from_onnxruntime(optimised, onnx_path, runtime=f"onnxruntime {onnxruntime.__version__}")
+    return Inspected(census)
+
+
+def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext) -> Inspected:
+    with _built(workload, case, context) as runner:
+        texts = runner.inspector_json()
+        details = dict(runner.facts.details)
+    # Engines of one module run one after another: their layers make one list.
+    parts = [inspection.census_from_json(text, torch_tensorrt=True) for text in texts]
+    merged = Census(
+        origin="torch_tensorrt",
+        runtime=" ".join(str(part) for part in trt_runtime.versions()),
+        layers=tuple(layer for part in parts for layer in part.layers),
+    )
+    return Inspected(merged, "[" + ",\n".join(texts) + "]", coverage=coverage_of(details))
+
+
+def coverage_of(details: dict[str, Any]) -> dict[str, Any]:
+    """What torch-tensorrt took over, in the form that `optimisation.check_coverage` reads.
+
+    Args:
+        details: a torch_tensorrt runner's ``facts.details``.
+    """
+    fell_back = details["pytorch_operators"]
+    return {"blocks": int(details["tensorrt_blocks"]), "fell_back": sorted(fell_back)}
+
+
+def _built(workload: Workload, case: Case, context: BuildContext) -> Any:
+    # Any: inspector_json and layer_times_ms belong to two of the runners, not to the contract.
+    runner: Runner = registry.get(case.backend).build(workload, case, context)
+    return runner
