@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parser(arguments).parse_args(arguments)
-        code = args.run(args)
+        code = args.handler(args)
         sys.stdout.flush()
     except TrtgateError as error:
         print(f"trtgate: {error}", file=sys.stderr)
@@ -129,11 +129,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             module = importlib.import_module(room)
             module.add_arguments(command)
-            command.set_defaults(run=_room_runner(module.run))
+            command.set_defaults(handler=_room_runner(module.run))
     for name, (summary, add, run) in _OWN.items():
         command = commands.add_parser(name, help=summary, description=f"{name}: {summary}.")
         add(command)
-        command.set_defaults(run=run)
+        command.set_defaults(handler=run)
     return parser
 
 

@@ -50,13 +50,13 @@ class Finding:
             "quantity": self.quantity,
             "before": change.before,
             "after": change.after,
-            "index": change.index,
+            "index": int(change.index),
             "ratio": change.ratio.estimate,
             "low": change.ratio.low,
             "high": change.ratio.high,
             "confidence": change.ratio.confidence,
             "p_value": change.p_value,
-            "runs_after": change.runs_after,
+            "runs_after": int(change.runs_after),
         }
 
 

@@ -226,16 +226,15 @@ def merge(runs: Sequence[Iterable[Record]]) -> list[Record]:
     Raises:
         RecordError: nothing to join, or records of different machines or commits.
     """
-    joined = {record.key: record for records in runs for record in records}
-    if not joined:
+    records = [record for run in runs for record in run]
+    if not records:
         raise RecordError("There is no record to merge.", "Name runs in which something was measured.")
-    records = list(joined.values())
     only_identity(records, "the merged run")
     commits = {record.commit for record in records}
     if len(commits) > 1:
         named = ", ".join(sorted(str(commit) for commit in commits))
         raise RecordError(f"The runs to merge are of different commits: {named}.", "Merge runs of one commit only.")
-    return records
+    return list({record.key: record for record in records}.values())
 
 
 def _safe(commit: str) -> str:

@@ -29,9 +29,9 @@ _MEMORY_LIMIT = "1GB"
 _SERIES = """
     SELECT stack, case_id, quantity, commit_id, median
     FROM points
-    WHERE outcome = 'measured' AND median IS NOT NULL
+    WHERE outcome = 'measured' AND median > 0
       AND ($case IS NULL OR case_id = $case) AND ($quantity IS NULL OR quantity = $quantity)
-    ORDER BY stack, case_id, quantity, recorded_at, run_digest
+    ORDER BY stack, case_id, quantity, recorded_at, run_name, run_digest
 """
 _SUMMARY = """
     SELECT stack, count(*), count(*) FILTER (outcome = 'measured'), count(DISTINCT case_id),
@@ -153,7 +153,8 @@ def table_of(points: Iterable[dict[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
     kinds = {
-        "recorded_at": pa.timestamp("us", tz="UTC"),
+        # UTC without a zone: DuckDB's Python client needs pytz for zoned times.
+        "recorded_at": pa.timestamp("us"),
         "samples": pa.int32(),
         "median": pa.float64(),
         "q1": pa.float64(),

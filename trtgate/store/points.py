@@ -71,9 +71,9 @@ class StackSummary:
 
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Self:
-        """From a row of SQL: the fields in their order, the last two as times."""
+        """From a row of SQL: the fields in their order, the last two as times (UTC where they have no zone)."""
         stack, records, measured, cases, commits, first, last = row
-        return cls(stack, records, measured, cases, commits, first.isoformat(), last.isoformat())
+        return cls(stack, records, measured, cases, commits, _spell(first), _spell(last))
 
 
 class Store(Protocol):
@@ -150,6 +150,11 @@ def _statistics(record: Record) -> dict[str, float | int | None]:
         return {"samples": 0, "median": None, "q1": None, "q3": None}
     q1, median, q3 = np.quantile(record.series.values, [0.25, 0.5, 0.75])
     return {"samples": record.series.count, "median": float(median), "q1": float(q1), "q3": float(q3)}
+
+
+def _spell(time: datetime) -> str:
+    utc = time.astimezone(UTC) if time.tzinfo is not None else time
+    return f"{utc:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _time(text: str, run: Run) -> datetime:

@@ -42,9 +42,9 @@ _MERGE: LiteralString = "INSERT INTO trtgate_points SELECT * FROM stage ON CONFL
 _SERIES: LiteralString = """
     SELECT stack, case_id, quantity, median, commit_id
     FROM trtgate_points
-    WHERE outcome = 'measured' AND median IS NOT NULL
+    WHERE outcome = 'measured' AND median > 0
       AND (%(case)s::text IS NULL OR case_id = %(case)s) AND (%(quantity)s::text IS NULL OR quantity = %(quantity)s)
-    ORDER BY stack COLLATE "C", case_id COLLATE "C", quantity COLLATE "C", recorded_at, run_digest
+    ORDER BY stack COLLATE "C", case_id COLLATE "C", quantity COLLATE "C", recorded_at, run_name, run_digest
 """
 _SUMMARY: LiteralString = """
     SELECT stack, count(*), count(*) FILTER (WHERE outcome = 'measured'), count(DISTINCT case_id),

@@ -1,0 +1,391 @@
+"""The command line: exit codes, messages, and that nothing ends in a traceback."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trtgate import cli
+from trtgate.cli import ExitCode, main
+from trtgate.errors import (
+    BackendAbsentError,
+    EnvironmentInvalidError,
+    NothingComparedError,
+    PolicyError,
+    RecordError,
+    StorageError,
+)
+from trtgate.judge.verdict import Decision, Verdict
+from trtgate.judge_settings import JudgeSettings
+from trtgate.record import Outcome
+from trtgate.store.history import RunStatus, load_run, save_run
+
+_CASES = ("resnet18-tensorrt_engine-fp16-b8-graph", "resnet50-tensorrt_engine-fp16-b8-graph")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder without a trtgate.toml above it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(here, make_record):
+    """Saves a run of two cases whose medians are scaled by a factor each."""
+
+    clock = itertools.count()
+
+    def save(*factors: float, commit: str = "a" * 40, status=RunStatus.PASSED) -> Path:
+        shared = {"commit": commit, "recorded_at": f"2026-11-22T12:00:{next(clock):02d}+00:00"}
+        records = [
+            make_record(case, median_s=1e-3 * factor, baselines={"eager": 3e-3}, samples=100, **shared)
+            for case, factor in zip(_CASES, factors, strict=True)
+        ]
+        return save_run(here / "results", records, status=status)
+
+    return save
+
+
+def _run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def _decisions(*words: str) -> list[Decision]:
+    return [Decision(Verdict(word), "code", "Reason.") for word in words]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["same", "faster"], ExitCode.PASS),
+        (["same", "slower"], ExitCode.REGRESSION),
+        (["same", "missing"], ExitCode.REGRESSION),
+        (["inconclusive", "slower"], ExitCode.REGRESSION),
+        (["same", "inconclusive"], ExitCode.INCONCLUSIVE),
+        (["same", "new"], ExitCode.INCONCLUSIVE),
+        (["same", "incomparable"], ExitCode.INCONCLUSIVE),
+        (["slower", "invalid"], ExitCode.INVALID),
+        (["incomparable", "incomparable"], ExitCode.NOTHING_COMPARED),
+        (["new"], ExitCode.NOTHING_COMPARED),
+        ([], ExitCode.NOTHING_COMPARED),
+    ],
+)
+def test_the_worst_verdict_picks_the_exit_code(words, code):
+    assert cli.verdict_code(_decisions(*words), JudgeSettings()) is code
+
+
+def test_only_same_and_faster_pass_by_default():
+    for verdict in Verdict:
+        code = cli.verdict_code(_decisions("same", verdict), JudgeSettings())
+        assert (code is ExitCode.PASS) == (verdict in (Verdict.SAME, Verdict.FASTER)), verdict
+
+
+def test_a_policy_may_ask_for_an_explanation_of_wins():
+    strict = JudgeSettings(passes=("same",))
+    assert cli.verdict_code(_decisions("same", "faster"), strict) is ExitCode.REGRESSION
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PolicyError("a", "b"), ExitCode.USAGE),
+        (RecordError("a", "b"), ExitCode.USAGE),
+        (StorageError("a", "b"), ExitCode.USAGE),
+        (NothingComparedError("a", "b"), ExitCode.NOTHING_COMPARED),
+        (EnvironmentInvalidError("a", "b"), ExitCode.INVALID),
+        (BackendAbsentError("a", "b"), ExitCode.INVALID),
+    ],
+)
+def test_errors_have_their_codes(error, code):
+    assert cli.error_code(error) is code
+
+
+def test_no_two_codes_are_the_same_and_help_names_them(capsys):
+    assert len({code.value for code in ExitCode}) == len(ExitCode)
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for code in ExitCode:
+        assert f"{code.value} {code.name.lower().replace('_', ' ')}" in shown
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["compare", "one"], ["accept", "run"]])
+def test_wrong_arguments_are_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == ExitCode.USAGE
+    assert "usage:" in capsys.readouterr().err
+
+
+_WITHOUT_TORCH = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "pytest", "tensorrt", "onnx", "onnxruntime"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from trtgate.cli import main
+base, head = sys.argv[1:]
+print([main(["compare", base, head]), main(["report", base]), main(["trend"])])
+"""
+
+
+def test_stored_runs_are_compared_and_reported_without_torch(runs, here):
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TORCH, str(runs(1.0, 1.0)), str(runs(1.6, 1.0))],
+        capture_output=True,
+        text=True,
+        cwd=here,
+        env={"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
+    assert done.stdout.endswith("[1, 0, 0]\n"), done.stderr
+
+
+def test_compare_finds_a_large_regression(runs, capsys, here):
+    base, head = runs(1.0, 1.0), runs(1.6, 1.0)
+    assert _run("compare", base, head, "--junit", "j.xml", "--json", "c.json", "--markdown", "c.md") == 1
+    shown = capsys.readouterr().out
+    assert "slower" in shown
+    assert "weaker evidence" in " ".join(shown.split())
+    suite = ET.parse(here / "j.xml").getroot()[0]
+    assert suite.get("failures") == "1"
+    assert suite.find("testcase/failure/..").get("name") == _CASES[0]
+    data = json.loads((here / "c.json").read_text())
+    assert data["outcome"] == "regression"
+    assert data["entries"][0]["case"] == _CASES[0]
+    assert data["entries"][0]["ratio"] == pytest.approx(1.6, rel=0.02)
+    assert "**slower**" in (here / "c.md").read_text()
+
+
+def test_compare_of_one_run_with_itself_is_never_a_regression(runs, here):
+    base = runs(1.0, 1.0)
+    # One process a side cannot show equality within 1%: INCONCLUSIVE is the honest answer.
+    assert _run("compare", base, base) == ExitCode.INCONCLUSIVE
+    (here / "trtgate.toml").write_text("[judge.margin]\ndevice = 0.5\n")
+    assert _run("compare", base, base) == ExitCode.PASS
+    assert _run("compare", "results", "results") == ExitCode.PASS
+
+
+def test_compare_sees_vanished_and_new_cases(runs, here, make_record, capsys):
+    base = runs(1.0, 1.0)
+    less = save_run(here / "results", [make_record(_CASES[0], median_s=1e-3)], status=RunStatus.PASSED)
+    assert _run("compare", base, less) == ExitCode.REGRESSION
+    assert "missing" in capsys.readouterr().out
+
+
+def test_compare_of_different_cases_compares_nothing(here, make_record, capsys):
+    one = save_run(here / "results", [make_record(_CASES[0])], status=RunStatus.PASSED)
+    other = save_run(here / "results", [make_record(_CASES[1])], status=RunStatus.PASSED)
+    assert _run("compare", one, other) == ExitCode.NOTHING_COMPARED
+    assert "no measured case in common" in capsys.readouterr().err
+
+
+def test_compare_across_machines_compares_nothing(here, make_record, h100):
+    one = save_run(here / "a", [make_record()], status=RunStatus.PASSED)
+    other = make_record(identity=h100.model_copy(update={"driver": "999"}))
+    path = save_run(here / "b", [other], status=RunStatus.PASSED)
+    assert _run("compare", one, path) == ExitCode.NOTHING_COMPARED
+
+
+def test_json_to_standard_output_is_nothing_but_json(runs, capsys):
+    base, head = runs(1.0, 1.0), runs(1.6, 1.0)
+    assert _run("compare", base, head, "--json", "-") == 1
+    assert json.loads(capsys.readouterr().out)["outcome"] == "regression"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"benchmarks": []}', "\x80", '{"benchmarks": [NaN]}'])
+def test_bad_files_are_one_line_on_stderr(runs, here, capsys, text):
+    (here / "bad.json").write_bytes(text.encode("latin-1"))
+    assert _run("compare", runs(1.0, 1.0), "bad.json") == ExitCode.USAGE
+    shown = capsys.readouterr()
+    assert shown.err.startswith("trtgate: bad.json")
+    assert shown.err.count("\n") == 1
+    assert "Traceback" not in shown.err
+
+
+def test_a_broken_policy_is_usage(runs, here, capsys):
+    (here / "trtgate.toml").write_text("[judge]\nfirst_pear = 3\n")
+    base = runs(1.0, 1.0)
+    assert _run("compare", base, base) == ExitCode.USAGE
+    assert "first_pairs" in capsys.readouterr().err
+
+
+def test_the_size_limit_is_a_policy(runs, here, capsys):
+    base = runs(1.0, 1.0)
+    (here / "trtgate.toml").write_text("[store]\nmax_file_bytes = 100\n")
+    assert _run("compare", base, base) == ExitCode.USAGE
+    assert "larger than 100 bytes" in capsys.readouterr().err
+
+
+def test_an_unwritable_report_is_a_clear_message(runs, here, capsys):
+    base = runs(1.0, 1.0)
+    assert _run("compare", base, base, "--json", here / "nowhere" / "c.json") == ExitCode.USAGE
+    assert "cannot be written" in capsys.readouterr().err
+    assert _run("report", base, "--json", "/dev/full") == ExitCode.USAGE
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_a_step_summary_is_appended_to(runs, here, monkeypatch):
+    base = runs(1.0, 1.0)
+    (here / "summary.md").write_text("from an earlier step\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    _run("compare", base, base, "--markdown", "summary.md")
+    text = (here / "summary.md").read_text()
+    assert text.startswith("from an earlier step\n")
+    assert "trtgate compare" in text
+
+
+def test_accept_brings_a_rejected_run_back(runs, capsys):
+    rejected = runs(2.0, 2.0, status=RunStatus.FAILED)
+    assert _run("accept", rejected, "--reason", "New driver.") == 0
+    shown = capsys.readouterr().out
+    accepted = Path(re.search(r"Accepted: (\S+)", shown).group(1))
+    assert load_run(accepted).status == "accepted"
+    assert not rejected.exists()
+
+
+def test_accept_refuses_an_empty_reason_and_a_missing_run(runs, capsys):
+    assert _run("accept", runs(1.0, 1.0), "--reason", " ") == ExitCode.USAGE
+    assert _run("accept", "nowhere.json", "--reason", "x") == ExitCode.USAGE
+    assert "Cannot read nowhere.json" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stepped(runs):
+    """Twelve runs, the first case 20% slower from the seventh on, with one spike before."""
+    random = np.random.default_rng(4)
+    for number in range(12):
+        factor = (1.2 if number >= 6 else 1.0) * (1.5 if number == 1 else 1.0)
+        runs(factor * float(np.exp(random.normal(0, 0.002))), 1.0, commit=f"{number:040d}")
+
+
+def test_trend_names_the_commits_of_a_step(stepped, capsys, here):
+    assert _run("trend", "--json", "-") == 0
+    found = json.loads(capsys.readouterr().out)
+    (step,) = found["change_points"]
+    assert (step["case"], step["quantity"]) == (_CASES[0], "device")
+    assert (step["before"], step["after"]) == (f"{5:040d}", f"{6:040d}")
+    assert step["low"] < 1.2 < step["high"]
+    assert found["histories"] == 2
+    assert _run("trend", _CASES[1], "--quantity", "device") == 0
+    assert "No change point" in capsys.readouterr().out
+    assert _run("trend", "--markdown", "t.md") == 0
+    assert f"`{'0' * 12}..{'0' * 12}`" in (here / "t.md").read_text()
+
+
+def test_trend_reads_the_same_from_parquet(stepped, capsys):
+    assert _run("trend", "--json", "-") == 0
+    direct = json.loads(capsys.readouterr().out)
+    assert _run("trend", "--store", "store", "--ingest", "results", "--json", "-") == 0
+    shown = capsys.readouterr()
+    assert "Added 24 records" in shown.err
+    assert json.loads(shown.out) == direct
+    assert _run("trend", "--store", "store", "--ingest", "results", "--summary") == 0
+    shown = capsys.readouterr()
+    assert "Added 0 records" in shown.err
+    assert "24" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trend", "--store", "nowhere"], "no history folder"),
+        (["trend", "not-a-case"], "not a case id"),
+        (["trend", "resnet18-eager-fp16-b1-stream"], "no history of"),
+        (["trend", "--quantity", "devise"], "Did you mean 'device'"),
+        (["trend", "--store", "postgresql://nobody@127.0.0.1:1/none"], "The database 127.0.0.1/none refused"),
+    ],
+)
+def test_trend_refuses_what_it_cannot_find(runs, capsys, arguments, message):
+    runs(1.0, 1.0)
+    assert main(arguments) == ExitCode.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_report_prints_a_run_in_every_form(stepped, here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    arguments = ["--markdown", "r.md", "--html", "r.html", "--json", "r.json", "--history", "results"]
+    assert _run("report", "results", *arguments) == 0
+    shown = capsys.readouterr().out
+    assert "NVIDIA H100 80GB HBM3" in shown
+    assert re.search(r"tensorrt_engine graph +device +1\.20 +2\.[45]\d \[2\.\d+ 2\.\d+\]", shown), shown
+    assert f"| `{_CASES[0]}` | 1.20 |" in (here / "r.md").read_text()
+    assert "<polyline" in (here / "r.html").read_text()
+    assert [record["case"] for record in json.loads((here / "r.json").read_text())] == list(_CASES)
+
+
+def test_report_merges_goes_of_one_commit(here, make_record, capsys):
+    paths = [save_run(here / "results", [make_record(case)], status=RunStatus.PASSED) for case in _CASES]
+    assert _run("report", *paths, "--json", "-") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+    other = save_run(here / "results", [make_record(commit="fedcba")], status=RunStatus.PASSED)
+    assert _run("report", paths[0], other) == ExitCode.USAGE
+    assert "different commits" in capsys.readouterr().err
+
+
+def test_report_of_failures_shows_why(here, make_record, capsys):
+    failed = make_record(outcome=Outcome.FAILED, reason="Parity failed on output [logits].")
+    save_run(here / "results", [failed, make_record(_CASES[1])], status=RunStatus.PASSED)
+    assert _run("report", "results") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Parity failed on output [logits]." in shown
+
+
+def test_a_closed_pipe_is_not_a_regression(here, runs):
+    base = runs(1.0, 1.0)
+    script = f"{sys.executable} -m trtgate report {base} --json - | head -c 10 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    source = str(Path(cli.__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env={"PYTHONPATH": source, "PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode in (ExitCode.PASS, ExitCode.BROKEN_PIPE), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_defect_is_not_a_regression(monkeypatch, capsys):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli.history, "accept", broken)
+    assert _run("accept", "x", "--reason", "y") == ExitCode.INTERNAL
+    assert "defect of trtgate" in capsys.readouterr().err
+
+
+def test_ctrl_c_has_its_own_code(monkeypatch, capsys):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.history, "accept", interrupted)
+    assert _run("accept", "x", "--reason", "y") == ExitCode.INTERRUPTED
+
+
+def test_doctor_tells_what_is_here_and_insists_only_when_asked(here, capsys):
+    assert _run("doctor", "--json") == 0
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert found["torch"]["here"]
+    assert found["backend eager"]["here"]
+    assert "fp32" in found["backend eager"]["detail"]
+    assert found["results"]["detail"] == "results (will be created)"
+    assert not (here / "results").exists()
+    assert _run("doctor", "--require", "eager") == 0
+    absent = [name for name, finding in found.items() if name.startswith("backend ") and not finding["here"]]
+    for name in absent:
+        assert _run("doctor", "--require", name.removeprefix("backend ")) == ExitCode.INVALID
+    assert _run("doctor", "--require", "egar") == ExitCode.USAGE
+    assert "Did you mean 'eager'" in capsys.readouterr().err
+
+
+def test_doctor_sees_a_results_path_that_is_a_file(here, capsys):
+    (here / "results").write_text("")
+    assert _run("doctor", "--json") == 0
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert not found["results"]["here"]
+    assert found["results"]["fix"]
