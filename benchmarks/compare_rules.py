@@ -2,9 +2,10 @@
 
     python -m benchmarks.compare_rules PAIRS.jsonl [--suites 200] [--seed 0] [--json PATH]
 
-PAIRS.jsonl holds recorded pairs of processes (format: trtgate/judge/pairs.py). Ours judges whole suites of 30 cases that
-are drawn from the recorded pairs. The others judge one process against one process: of the same pair (``same job``: turns
-were taken, which flatters them) and of different pairs (``stored``: as against a baseline from another time).
+PAIRS.jsonl holds recorded pairs of processes (format: trtgate/judge/pairs.py). Ours judges whole suites of 30 cases
+drawn from the recorded pairs; ``with replacement`` marks rows with fewer recorded pairs than a gate takes, which makes
+them optimistic. The others judge one process against one process: of the same pair (``same job``: turns were taken,
+which flatters them) and of different pairs (``stored``: as against a baseline from another time).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def group(pairs: list[ProcessPair]) -> Recorded:
 
 
 def ours(recorded: Recorded, settings: JudgeSettings, suites: int, seed: int) -> list[dict[str, Any]]:
-    """Rates of the gate, a row for each quantity and arm: one slower case among unchanged ones, and all of them slower."""
+    """Rates of the gate for each quantity and arm: one slower case among unchanged ones, then all of them slower."""
     rows = []
     for quantity in sorted({cell[1] for cell in recorded[_AA]}):
         unchanged = {cell: _ratios(pairs) for cell, pairs in recorded[_AA].items() if cell[1] == quantity}
@@ -56,7 +57,9 @@ def ours(recorded: Recorded, settings: JudgeSettings, suites: int, seed: int) ->
         margins = tuple(settings.margin_for(case, quantity) for case, _ in suite)
         background = tuple(from_pairs(unchanged[cell]) for cell in suite)
         aa = Scenario("identical code", background, margins=margins)
-        rows.append(_our_row(quantity, _AA, "", run(aa, settings, suites, seed), min(map(len, unchanged.values()))))
+        rows.append(
+            _our_row(quantity, _AA, "", run(aa, settings, suites, seed), min(map(len, unchanged.values())), settings)
+        )
         for arm in sorted(recorded.keys() - {_AA}):
             changed = {cell: _ratios(pairs) for cell, pairs in recorded[arm].items() if cell in unchanged}
             for cell, ratios in sorted(changed.items()):
@@ -67,7 +70,7 @@ def ours(recorded: Recorded, settings: JudgeSettings, suites: int, seed: int) ->
                     regressed=1,
                     margins=(margin, *margins[1:]),
                 )
-                row = _our_row(quantity, arm, cell[0], run(one, settings, suites, seed), len(ratios))
+                row = _our_row(quantity, arm, cell[0], run(one, settings, suites, seed), len(ratios), settings)
                 rows.append(row | _measured(ratios, settings, margin))
             if changed:
                 everywhere = sorted(changed)
@@ -78,10 +81,8 @@ def ours(recorded: Recorded, settings: JudgeSettings, suites: int, seed: int) ->
                     regressed=_SUITE,
                     margins=tuple(settings.margin_for(case, quantity) for case, _ in drawn),
                 )
-                row = _our_row(
-                    quantity, arm, "all", run(every, settings, suites, seed), min(map(len, changed.values()))
-                )
-                rows.append(row)
+                fewest = min(map(len, changed.values()))
+                rows.append(_our_row(quantity, arm, "all", run(every, settings, suites, seed), fewest, settings))
     return rows
 
 
@@ -97,8 +98,13 @@ def _measured(ratios: list[float], settings: JudgeSettings, margin: float) -> di
     return {"effect as measured": float(np.expm1(estimate.mean)), "pair sd": estimate.sd, "resolvable": resolvable}
 
 
-def _our_row(quantity: Quantity, arm: str, case: str, rates: Rates, recorded: int) -> dict[str, Any]:
-    return {"quantity": str(quantity), "arm": arm, "slower case": case, "recorded pairs": recorded} | rates.to_json()
+def _our_row(
+    quantity: Quantity, arm: str, case: str, rates: Rates, recorded: int, settings: JudgeSettings
+) -> dict[str, Any]:
+    taken = settings.first_pairs + settings.extension_pairs
+    place = {"quantity": str(quantity), "arm": arm, "slower case": case, "recorded pairs": recorded}
+    figures = {name: figure for name, figure in rates.to_json().items() if name != "name"}
+    return place | {"with replacement": recorded < taken} | figures
 
 
 def theirs(recorded: Recorded) -> list[dict[str, Any]]:

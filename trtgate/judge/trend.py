@@ -91,14 +91,16 @@ def change_points(
 def without_spikes(values: _Array, min_runs: int) -> _Array:
     """Replace runs that stand off their neighbours, and are too few to be a step, by the neighbours' median.
 
-    The window holds ``min_runs`` on either side and is mirrored at the ends: a step survives from its ``min_runs``-th
-    run on, and a bump that comes and goes within ``min_runs`` runs does not.
+    The window holds ``min_runs`` on either side. At the ends, where one side is missing, the outermost ``min_runs``
+    share the median of ``2 * min_runs - 1`` runs: so many new ones are a majority, and one fewer is not.
 
     Args:
         values: shape (n,).
         min_runs: smallest number of runs that make a step.
     """
-    level = ndimage.median_filter(values, size=2 * min_runs + 1, mode="mirror")
+    level = ndimage.median_filter(values, size=2 * min_runs + 1)
+    level[:min_runs] = np.median(values[: 2 * min_runs - 1])
+    level[-min_runs:] = np.median(values[-(2 * min_runs - 1) :])
     scale = _sd_of_differences(values, 1)
     return np.where(np.abs(values - level) > _SPIKE_SIGMAS * scale, level, values)
 
@@ -200,12 +202,12 @@ def _describe(
     shift, error, df = _step(values, bounds, place, noise)
     reach = float(stats.t.isf((1 - settings.confidence) / 2, df)) * error
     low, middle, high = np.exp([shift - reach, shift, shift + reach])
-    index = bounds[place] + skipped
+    index = int(bounds[place]) + skipped
     return ChangePoint(
         index=index,
         before=labels[index - 1] if labels else None,
         after=labels[index] if labels else None,
         ratio=Interval(float(middle), float(low), float(high), settings.confidence),
         p_value=float(2 * special.stdtr(df, -abs(shift) / error)),
-        runs_after=bounds[place + 1] - bounds[place],
+        runs_after=int(bounds[place + 1] - bounds[place]),
     )

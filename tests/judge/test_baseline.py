@@ -1,0 +1,147 @@
+"""Comparing stored runs: every way in which two rows can meet, or miss each other."""
+
+import pytest
+
+from trtgate.case import BackendName, Quantity
+from trtgate.errors import NothingComparedError
+from trtgate.judge.baseline import compare_runs
+from trtgate.judge.comparability import differences
+from trtgate.judge.facts import fact_changes
+from trtgate.judge.verdict import Verdict
+from trtgate.policy import JudgeSettings
+from trtgate.record import Outcome, Series
+
+SETTINGS = JudgeSettings()
+GRAPH, STREAM = "resnet18-tensorrt_engine-fp16-b8-graph", "resnet18-eager-fp16-b8-stream"
+
+
+@pytest.fixture
+def other(make_record):
+    """A row that both runs share, so that there is something to compare."""
+    return make_record(case="simple_cnn-eager-fp32-b1-graph")
+
+
+def decide(base, head, other):
+    shared = [other]
+    found = {(c.case, c.quantity): c.decision for c in compare_runs(shared + base, shared + head, SETTINGS)}
+    (record,) = {r.key: r for r in base + head}.values()
+    return found[record.key]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(1.0, Verdict.INCONCLUSIVE), (1.5, Verdict.SLOWER), (1 / 1.5, Verdict.FASTER)]
+)
+def test_only_large_changes_of_a_graphed_row_stand_out(make_record, other, ratio, verdict):
+    decision = decide([make_record(GRAPH)], [make_record(GRAPH, median_s=0.34e-3 * ratio, seed=1)], other)
+    assert decision.verdict is verdict
+    assert "weaker" in decision.reason
+
+
+def test_what_one_process_can_show_depends_on_how_it_ran(make_record, other):
+    slower = {"median_s": 0.34e-3 * 1.5, "seed": 1}
+    assert decide([make_record(STREAM)], [make_record(STREAM, **slower)], other).verdict is Verdict.INCONCLUSIVE
+
+
+def test_new_vanished_and_doubled_rows(make_record, other):
+    row = make_record(GRAPH)
+    assert decide([], [row], other).verdict is Verdict.NEW
+    assert decide([row], [], other).verdict is Verdict.MISSING
+    doubled = decide([row], [row, row], other)
+    assert (doubled.verdict, doubled.code) == (Verdict.INVALID, "duplicate")
+    assert "head holds this row 2 times" in doubled.reason
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict", "code"),
+    [
+        (Outcome.MEASURED, Outcome.FAILED, Verdict.MISSING, "failed"),
+        (Outcome.MEASURED, Outcome.KNOWN_FAILURE, Verdict.MISSING, "failed"),
+        (Outcome.MEASURED, Outcome.SKIPPED, Verdict.MISSING, "vanished"),
+        (Outcome.FAILED, Outcome.MEASURED, Verdict.NEW, "recovered"),
+        (Outcome.FAILED, Outcome.FAILED, Verdict.INVALID, "failed_both"),
+        (Outcome.KNOWN_FAILURE, Outcome.KNOWN_FAILURE, Verdict.SAME, "known_failure"),
+        (Outcome.SKIPPED, Outcome.MEASURED, Verdict.NEW, "new"),
+    ],
+)
+def test_rows_that_were_not_measured(make_record, other, base, head, verdict, code):
+    decision = decide(
+        [make_record(GRAPH, outcome=base, reason="because")],
+        [make_record(GRAPH, outcome=head, reason="because")],
+        other,
+    )
+    assert (decision.verdict, decision.code) == (verdict, code)
+
+
+def test_another_machine_is_incomparable_and_names_the_difference(make_record, other, h100):
+    moved = make_record(GRAPH, identity=h100.model_copy(update={"driver": "590.1"}))
+    decision = decide([make_record(GRAPH)], [moved], other)
+    assert decision.verdict is Verdict.INCOMPARABLE
+    assert "driver 580.159.04 and 590.1" in decision.reason
+
+
+def test_runs_without_a_common_case_are_no_comparison(make_record, other):
+    with pytest.raises(NothingComparedError, match="no measured case in common"):
+        compare_runs([make_record(GRAPH)], [other], SETTINGS)
+
+
+def exact(make_record, quantity, value, **fields):
+    return make_record(GRAPH, quantity, series=Series.of([value]), **fields)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "after", "verdict"),
+    [
+        ("plan", 104.0, Verdict.SAME),
+        ("plan", 106.0, Verdict.SLOWER),
+        ("plan", 90.0, Verdict.FASTER),
+        ("memory", 103.0, Verdict.SLOWER),
+        ("parity", 190.0, Verdict.SAME),
+        ("parity", 210.0, Verdict.SLOWER),
+    ],
+)
+def test_bytes_and_errors_are_compared_exactly(make_record, other, quantity, after, verdict):
+    decision = decide([exact(make_record, quantity, 100.0)], [exact(make_record, quantity, after)], other)
+    assert decision.verdict is verdict
+
+
+def test_an_error_that_appears_from_zero_is_worse(make_record, other):
+    decision = decide([exact(make_record, "parity", 0.0)], [exact(make_record, "parity", 1e-6)], other)
+    assert decision.verdict is Verdict.SLOWER
+
+
+def test_a_build_from_the_cache_tells_no_build_time(make_record, other):
+    cached = exact(make_record, "build", 0.01, facts={"from_cache": True})
+    assert decide([exact(make_record, "build", 0.5)], [cached], other).code == "from_cache"
+
+
+def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
+    before = exact(make_record, "optimisation", 1.0, facts={"census": {"layers": 20, "kinds": ["conv"]}})
+    after = exact(make_record, "optimisation", 1.0, facts={"census": {"layers": 22, "kinds": ["conv"]}})
+    decision = decide([before], [after], other)
+    assert decision.verdict is Verdict.SLOWER
+    assert "census.layers 20 -> 22" in decision.reason
+    assert decide([after], [before], other).verdict is Verdict.FASTER
+    assert decide([before], [before], other).verdict is Verdict.SAME
+
+
+def test_facts_without_a_better_side_count_against_the_change():
+    (change,) = fact_changes({"datatype": "fp16"}, {"datatype": "fp32"}, 0.5)
+    assert not change.better
+    assert fact_changes({"layers": 100}, {"layers": 104}, 0.05) == []
+    assert [c.name for c in fact_changes({"a": 1}, {"b": 1}, 0.0)] == ["a", "b"]
+    assert fact_changes({"share": 0.5}, {"share": 0.9}, 0.0)[0].better
+
+
+def test_which_parts_of_the_identity_count(h100, cpu_only):
+    host = h100.model_copy(update={"threads": 2})
+    engine = BackendName.TENSORRT_ENGINE
+    assert differences(h100, host, Quantity.DEVICE, engine) == []
+    assert differences(h100, host, Quantity.LATENCY, engine) == ["threads 16 and 2"]
+    wrapper = h100.model_copy(update={"torch_tensorrt": "2.12"})
+    assert differences(h100, wrapper, Quantity.DEVICE, engine) == []
+    assert len(differences(h100, wrapper, Quantity.DEVICE, BackendName.TORCH_TENSORRT)) == 1
+    slower_cpu = cpu_only.model_copy(update={"cpu": "another"})
+    assert differences(cpu_only, slower_cpu, Quantity.DEVICE, BackendName.EAGER) == ["CPU AMD EPYC 9554 and another"]
+    for field in ("gpu", "driver", "cuda", "tensorrt", "tensorrt_flavour", "torch"):
+        value = "tensorrt" if field == "tensorrt_flavour" else "other"
+        assert differences(h100, h100.model_copy(update={field: value}), Quantity.PLAN, engine)
