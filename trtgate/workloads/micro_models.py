@@ -19,7 +19,7 @@ from trtgate import artefacts
 from trtgate.case import Precision
 from trtgate.errors import UnknownValueError, UnsupportedCaseError
 
-Technique = Literal["operator fusion", "tensor fusion", "precision reduction", "graph optimisation"]
+Technique = Literal["operator fusion", "tensor fusion", "precision reduction", "graph optimisation", "planted fault"]
 
 _OPSET: Final = 21
 _IR_VERSION: Final = 10
@@ -91,8 +91,8 @@ class MicroModel:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all micro models."""
-    return tuple(_MODELS)
+    """Names of the micro models that an optimiser is tested on; ``overflow``, a planted fault, is not one of them."""
+    return tuple(name for name, model in _MODELS.items() if model.technique != "planted fault")
 
 
 def get(name: str) -> MicroModel:
@@ -245,6 +245,25 @@ def _redundant(graph: _Graph) -> None:
     graph.output("y", 4, 32, _HIDDEN)
 
 
+def _overflow(graph: _Graph) -> None:
+    """Attention without its scale: the scores of large activations leave float16, everything else fits."""
+    graph.input("x", 8, _HIDDEN)
+    for name in ("w_in", "w_query", "w_key", "w_value"):
+        graph.weight(name, _HIDDEN, _HIDDEN)
+    graph.weight("gain", value=300.0)
+    graph.node("MatMul", "enter", ["x", "w_in"], "h")
+    graph.node("Mul", "amplify", ["h", "gain"], "large")
+    for part in ("query", "key", "value"):
+        graph.node("MatMul", f"project_{part}", ["large", f"w_{part}"], part)
+    graph.node("Transpose", "transpose_keys", ["key"], "key_t", perm=[1, 0])
+    graph.node("MatMul", "scores", ["query", "key_t"], "s")
+    graph.node("Softmax", "softmax", ["s"], "p", axis=-1)
+    graph.node("MatMul", "mix", ["p", "value"], "y")
+    graph.output("y", 8, _HIDDEN)
+    # An output, so that the scores exist in float16 in every runtime: a fused kernel would keep them in float32.
+    graph.output("s", 8, 8)
+
+
 _MODELS: Final = {
     model.name: model
     for model in (
@@ -270,5 +289,7 @@ _MODELS: Final = {
             absent=("dead_product", "dead_relu", "transpose_there", "transpose_back"),
             absent_operations=("Exp", "Div", "Sqrt", "Tran"),
         ),
+        # Not an optimisation: the fault that `trtgate bisect` is shown on.
+        MicroModel("overflow", "planted fault", _overflow, precisions=(Precision.FP32, Precision.FP16)),
     )
 }
