@@ -11,7 +11,7 @@ import torch
 
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
-from trtgate.case import Case, Quantity
+from trtgate.case import Case, Execution, Quantity
 from trtgate.errors import BackendAbsentError, TrtgateError, UnknownValueError, UsageError
 from trtgate.gate.injection import Lengthened
 from trtgate.measure import device as devices
@@ -59,6 +59,7 @@ class Host:
         self._measure = MeasureSettings.model_validate(measure)
         self._parity = ParitySettings.model_validate(parity)
         self._entries: dict[str, _Entry] = {}
+        self._inners: dict[str, Runner] = {}  # by case id, what its lengthened runners share
         self._monitor = devices.Monitor(self._device)
 
     def describe(self) -> dict[str, Any]:
@@ -92,7 +93,10 @@ class Host:
         def make() -> Runner:
             if busy is None:
                 return backend.build(workload, parsed, context)
-            return Lengthened.build(backend, workload, parsed, context, busy)
+            if case not in self._inners:
+                stream_case = parsed.built_by(parsed.backend, Execution.STREAM)
+                self._inners[case] = backend.build(workload, stream_case, context)
+            return Lengthened(self._inners[case], parsed, busy, self._stream)
 
         with tf32.scope(parsed.precision):
             runner, footprint = measure_build(make, inputs, context)
@@ -164,6 +168,9 @@ class Host:
             if entry is not None:
                 entry.samplers.clear()
                 entry.runner.close()
+        used = {entry.case.id for entry in self._entries.values() if isinstance(entry.runner, Lengthened)}
+        for case in self._inners.keys() - used:
+            self._inners.pop(case).close()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

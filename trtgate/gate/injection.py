@@ -8,24 +8,22 @@ CUDA graph as the model. How much longer an inference takes is not computed from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 
-from trtgate.backends.base import Backend, BuildContext, Runner
+from trtgate.backends.base import Runner
 from trtgate.backends.cuda_graph import CapturedGraph, capture
 from trtgate.case import Case, Execution
-from trtgate.workloads.base import Workload
 
 
 class Lengthened(Runner):
     """A runner followed by a busy kernel.
 
     Both sides of a power measurement use it, the clean one with 0 units, so that they differ in the kernel alone:
-    without units nothing is enqueued.
+    without units nothing is enqueued. Several of them may share one inner runner, so that they differ in nothing else.
 
     Args:
-        inner: a runner in stream execution, owned by this one.
+        inner: a runner in stream execution; whoever built it closes it, after this one.
         case: what is measured; where its execution is a graph, model and busy kernel are captured into one.
         units: clock cycles of the GPU, or turns of an empty loop on the CPU; 0 for none.
         stream: the CUDA stream that ``inner`` computes on; None on the CPU.
@@ -39,12 +37,6 @@ class Lengthened(Runner):
         self._stream = stream
         self._graph: CapturedGraph | None = None
         self.facts = inner.facts
-
-    @classmethod
-    def build(cls, backend: Backend, workload: Workload, case: Case, context: BuildContext, units: int) -> Self:
-        """Build a case for stream execution and wrap it; a graph is captured when inputs are bound."""
-        inner = backend.build(workload, case.built_by(case.backend, Execution.STREAM), context)
-        return cls(inner, case, units, context.stream)
 
     def bind(self, inputs: Sequence[torch.Tensor]) -> None:
         """Bind the inner runner and capture a graph case anew.
@@ -78,11 +70,10 @@ class Lengthened(Runner):
         return self._inner.outputs() if self._graph is None else self._graph.outputs
 
     def close(self) -> None:
-        """Give back the graph before what it points to."""
+        """Give the graph back."""
         if self._graph is not None:
             self._graph.close()
             self._graph = None
-        self._inner.close()
 
     def _run(self) -> None:
         self._inner.enqueue()

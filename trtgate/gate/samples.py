@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from trtgate.errors import StorageError
+from trtgate.errors import RecordError, StorageError
 from trtgate.gate.crew import Taken
 
 
@@ -67,3 +68,41 @@ class SampleFile:
         return StorageError(
             f"Samples cannot be written to {self._path} ({error.strerror}).", "Name a writable file with --samples."
         )
+
+
+def mend(path: Path) -> int:
+    """Take away what a recording that was killed left half-written: a torn last line, a side without its other.
+
+    Returns:
+        Lines taken away.
+
+    Raises:
+        RecordError: a line before the last is damaged.
+        StorageError: the file cannot be read or written.
+    """
+    try:
+        whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
+        lines = whole.splitlines()
+        made = [json.loads(line) for line in lines]
+        keys = [(line["pair"], line["case"], line["quantity"], line["arm"]) for line in made]
+        sides = Counter(keys)
+        kept = [line for line, key in zip(lines, keys, strict=True) if sides[key] == len(("base", "head"))]
+        gone = len(lines) - len(kept) + bool(torn)
+        if gone:
+            replace_text(path, "".join(f"{line}\n" for line in kept))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} holds a line that is not of a recording ({error}).", "Restore the file.") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be mended ({error.strerror}).", "Make it writable.") from None
+    return gone
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file in one step: a reader sees the old content or the new.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

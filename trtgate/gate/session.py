@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from trtgate.case import Quantity
-from trtgate.errors import NothingComparedError, TrtgateError
+from trtgate.errors import EnvironmentInvalidError, NothingComparedError, TrtgateError
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member, Station
@@ -102,15 +102,28 @@ class Session:
     def _survey(self, crew: Crew) -> None:
         """Start the first crew and find out what each side can run."""
         self.say(f"starting {self.base.spec} and {self.head.spec}")
-        base, head, twin = (crew.members[role] for role in (BASE, HEAD, TWIN))
-        base.open()  # first and alone: without a base there is no gate, and its error is the one to show
-        twin.open()
+        errors: dict[str, TrtgateError] = {}
+
+        def start(member: Member) -> None:
+            try:
+                member.open()
+            except TrtgateError as error:
+                errors[member.role] = error
+
+        for_each_member([crew], start)
+        for role in (BASE, TWIN):
+            if role in errors:  # without a base there is no gate, and its error is the one to show
+                raise errors[role]
+        base, head = crew.members[BASE], crew.members[HEAD]
         self._evidence.identify(BASE, base.identity)
         base_reasons = base.survey(self.cases)
         try:
-            head.open()
+            if HEAD in errors:
+                raise errors[HEAD]
             self._evidence.identify(HEAD, head.identity)
             head_reasons = head.survey(self.cases)
+        except EnvironmentInvalidError:
+            raise
         except TrtgateError as error:
             head_reasons = dict.fromkeys(self.cases, str(error))
         self._evidence.survey(base_reasons, head_reasons)

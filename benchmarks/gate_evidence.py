@@ -1,0 +1,289 @@
+"""Records pairs of processes on this machine: what the gate's error rates are computed from.
+
+Every pair is two fresh processes of one and the same code that take turns. A/A compares them as they are; the power
+arms compare the first with a runner of the second whose inferences a real busy kernel lengthens, on the same stream and
+inside the same CUDA graph. How much longer is calibrated by measuring, and what was reached is read from the recording.
+
+    python benchmarks/gate_evidence.py --samples samples.jsonl --pairs 24
+    python benchmarks/gate_evidence.py --samples samples.jsonl --pairs 8 --append
+
+The processes of several pairs start and build together and then wait for their turn, blocked on a read; while one pair
+is measured nothing starts, builds or computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import random
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from math import exp
+from pathlib import Path
+
+from trtgate import policy as policies
+from trtgate.case import Case, Execution, Quantity
+from trtgate.errors import MeasurementError, TrtgateError, UsageError
+from trtgate.gate.crew import Contest, Crew, Seat, for_each_member
+from trtgate.gate.member import Build, Member, Station
+from trtgate.gate.samples import SampleFile, mend, replace_text
+from trtgate.gate.sides import Side, own_root
+from trtgate.judge.pairs import log_ratio, read_pairs
+
+GRAPHED = (
+    "simple_cnn-eager-fp32-b1-graph",
+    "simple_cnn-tensorrt_engine-fp32-b1-graph",
+    "mobilenet_v3_small-tensorrt_engine-fp16-b1-graph",
+    "resnet18-eager-fp16-b8-graph",
+    "resnet18-tensorrt_engine-fp16-b8-graph",
+    "resnet50-tensorrt_engine-fp16-b8-graph",
+    "vit_b_16-eager-fp16-b8-graph",
+    "vit_b_16-tensorrt_engine-fp16-b8-graph",
+)
+UNGRAPHED = ("resnet18-eager-fp16-b8-stream", "mobilenet_v3_small-eager-fp16-b1-stream")
+ARMS = {"+1%": 0.01, "+2%": 0.02, "+3%": 0.03, "+5%": 0.05}
+AA = "aa"
+_CLEAN = "clean"
+_FIRST_PROBE = 2000
+_LARGEST_PROBE = 2**40
+_PROBED_FRACTION = 0.2  # long enough that the resolution of events does not bend the line
+_ANCHOR = "+3%"  # where the line has to be right
+_CALIBRATION_GROUPS = 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record, then say what was recorded."""
+    args = _arguments(argv)
+    try:
+        record(args)
+    except TrtgateError as error:
+        print(f"gate_evidence: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def record(args: argparse.Namespace) -> None:
+    """Calibrate where that was not done yet, and record the pairs that were asked for.
+
+    Raises:
+        UsageError: the file exists and nobody said to append.
+        MeasurementError: a case could not be measured; the pairs that were finished stay.
+    """
+    first = _next_pair(args.samples, append=args.append)
+    samples = SampleFile(args.samples)
+    policy = policies.load(policies.find(own_root()))
+    station = Station(
+        device=args.device,
+        cache=args.cache / "evidence",
+        shared=args.cache,
+        logs=args.cache / "evidence_logs",
+        measure=policy.measure.model_dump(mode="json"),
+        parity=policy.parity.model_dump(mode="json"),
+        timeout_s=policy.gate.timeout_seconds,
+    )
+    rng = random.Random(args.seed + first)  # noqa: S311 - an order of turns, no secret
+    units = _calibrated(args, station, rng)
+    contests = [*_power_contests(args, units), *_aa_contests(args)]
+    done = 0
+    while done < args.pairs:
+        crews = [_crew(first + done + offset, args, station) for offset in range(min(args.crews, args.pairs - done))]
+        try:
+            for_each_member(crews, functools.partial(_prepare, contests))
+            for crew in crews:
+                for contest in contests:
+                    _say(f"pair {crew.pair}: {contest.quantity} of {contest.case}")
+                    taken = crew.take(contest, args.groups, args.rounds, policy.measure.max_discarded_blocks, rng)
+                    _require_success(taken.failures)
+                    samples.append(taken)
+        finally:
+            for_each_member(crews, Member.close)
+        done += len(crews)
+    report(args.samples, units)
+
+
+def report(samples: Path, units: dict[str, dict[str, int]]) -> None:
+    """Keep and print what the busy kernels really did: lengthened against clean runner of the same process."""
+    blocks: dict[tuple[str, int], dict[str, tuple]] = defaultdict(dict)  # type: ignore[type-arg]
+    for pair in read_pairs(samples):
+        if pair.case in units:
+            blocks[pair.case, pair.pair][pair.arm] = pair.head
+    reached: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (case, _), arms in blocks.items():
+        for arm in arms.keys() & ARMS.keys():
+            reached[case][arm].append(log_ratio(arms[AA], arms[arm]))
+    told = {
+        case: {
+            arm: {
+                "units": count,
+                "measured": exp(statistics.mean(reached[case][arm])) - 1,
+                "pairs": len(reached[case][arm]),
+            }
+            for arm, count in arms.items()
+            if reached[case][arm]
+        }
+        for case, arms in units.items()
+    }
+    _write(_calibration_path(samples), {"units": units, "reached": told})
+    for case, arms in told.items():
+        print(case, *(f"{arm}: {found['measured'] * 100:+.2f}%" for arm, found in arms.items()), sep="  ")
+
+
+def _power_contests(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> list[Contest]:
+    """Base against the other process as it is, and against its lengthened runners."""
+    quantity = Quantity.DEVICE if args.device == "cuda" else Quantity.LATENCY
+    contests = []
+    for case in args.case or GRAPHED:
+        seats = [Seat("base", "base", _build(case, 0)), Seat(AA, "head", _build(case, 0))]
+        seats += [Seat(arm, "head", _build(case, count)) for arm, count in units[case].items()]
+        contests.append(Contest(case, quantity.value, tuple(seats), {s.label: ("base", s.label) for s in seats[1:]}))
+    return contests
+
+
+def _aa_contests(args: argparse.Namespace) -> list[Contest]:
+    """Rows that nobody should judge tightly: ungraphed device time, and latency of graphed and ungraphed cases."""
+    if args.case:
+        return []
+    wanted = [(case, Quantity.DEVICE) for case in UNGRAPHED]
+    wanted += [(case, Quantity.LATENCY) for case in (*UNGRAPHED, GRAPHED[4])]
+    return [
+        Contest(
+            case,
+            quantity.value,
+            (Seat("base", "base", Build(case, case)), Seat(AA, "head", Build(case, case))),
+            {AA: ("base", AA)},
+        )
+        for case, quantity in wanted
+    ]
+
+
+def _calibrated(args: argparse.Namespace, station: Station, rng: random.Random) -> dict[str, dict[str, int]]:
+    """Busy units by case and arm: as kept beside the samples, else measured now."""
+    path = _calibration_path(args.samples)
+    cases = args.case or GRAPHED
+    kept: dict[str, dict[str, int]] = json.loads(path.read_text())["units"] if path.is_file() else {}
+    missing = [case for case in cases if case not in kept]
+    if missing:
+        crew = Crew(0, 0, {"head": _side("head")}, station)
+        try:
+            for_each_member([crew], Member.open)
+            for case in missing:
+                kept[case] = _calibrate(case, crew, args, rng)
+                crew.drop([_probe_contest(case, args, ())])
+                _say(f"{case}: {kept[case]}")
+        finally:
+            crew.close()
+        _write(path, {"units": kept})
+    return {case: kept[case] for case in cases}
+
+
+def _calibrate(case: str, crew: Crew, args: argparse.Namespace, rng: random.Random) -> dict[str, int]:
+    """Units for each arm, from a line whose slope and offset are measured.
+
+    A busy kernel costs its launch inside the graph and then its cycles, so the line does not go through zero.
+    """
+    probe = _FIRST_PROBE
+    while (reached := _lengthening(case, probe, crew, args, rng)) < _PROBED_FRACTION:
+        probe *= 4
+        if probe > _LARGEST_PROBE:
+            raise MeasurementError(f"A busy kernel of {probe} units does not lengthen {case}.", "Look at its stream.")
+    half = _lengthening(case, probe // 2, crew, args, rng)
+    slope = (reached - half) / (probe - probe // 2)
+    if slope <= 0:
+        raise MeasurementError(f"{case} is too noisy to calibrate a busy kernel on it.", "Lock the clocks.")
+    anchor = max(1, round((ARMS[_ANCHOR] - reached + slope * probe) / slope))
+    launch = _lengthening(case, anchor, crew, args, rng) - slope * anchor
+    return {arm: max(1, round((fraction - launch) / slope)) for arm, fraction in ARMS.items()}
+
+
+def _lengthening(case: str, units: int, crew: Crew, args: argparse.Namespace, rng: random.Random) -> float:
+    """By what fraction a busy kernel lengthens a case, measured in one process."""
+    contest = _probe_contest(case, args, (units,))
+    crew.build([contest])
+    taken = crew.take(contest, _CALIBRATION_GROUPS, args.rounds, 0, rng)
+    _require_success(taken.failures)
+    crew.drop([Contest(case, contest.quantity, contest.seats[1:], {})])
+    return exp(log_ratio(taken.blocks[_CLEAN], taken.blocks[str(units)])) - 1
+
+
+def _probe_contest(case: str, args: argparse.Namespace, probes: Sequence[int]) -> Contest:
+    quantity = Quantity.DEVICE if args.device == "cuda" else Quantity.LATENCY
+    seats = [Seat(_CLEAN, "head", _build(case, 0)), *(Seat(str(n), "head", _build(case, n)) for n in probes)]
+    return Contest(case, quantity.value, tuple(seats), {})
+
+
+def _build(case: str, units: int) -> Build:
+    return Build(f"{case}+{units}", case, units)
+
+
+def _prepare(contests: Sequence[Contest], member: Member) -> None:
+    member.open()
+    member.build(Crew.builds(contests, member.role))
+    _require_success(member.failures)
+
+
+def _crew(pair: int, args: argparse.Namespace, station: Station) -> Crew:
+    generation = pair // 4 % args.builds
+    return Crew(pair, generation, {role: _side(role) for role in ("base", "head")}, station)
+
+
+def _side(role: str) -> Side:
+    return Side(role, "this tree", Path(sys.executable), own_root())
+
+
+def _require_success(failures: dict[str, TrtgateError]) -> None:
+    for error in failures.values():
+        raise error
+
+
+def _calibration_path(samples: Path) -> Path:
+    return samples.with_suffix(".calibration.json")
+
+
+def _next_pair(samples: Path, *, append: bool) -> int:
+    if not samples.exists():
+        return 0
+    if not append:
+        raise UsageError(f"{samples} exists.", "Say --append to add pairs to it, or name another file.")
+    if gone := mend(samples):
+        _say(f"{samples} ended in the middle of a contest: {gone} lines are taken away")
+    return max((pair.pair for pair in read_pairs(samples)), default=-1) + 1
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--samples", type=Path, required=True, help="JSON lines; the calibration lies beside it")
+    parser.add_argument("--pairs", type=int, default=24, help="pairs of processes to record now")
+    parser.add_argument("--append", action="store_true", help="add to an existing file")
+    parser.add_argument("--case", action="append", default=[], help="only these cases, each with its power arms")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--groups", type=int, default=2, help="balanced groups a pair, two blocks a seat each")
+    parser.add_argument("--rounds", type=int, default=25, help="samples a block")
+    parser.add_argument("--crews", type=int, default=4, help="pairs whose processes start together")
+    parser.add_argument(
+        "--builds", type=int, default=2, help="engine builds of each side that the pairs rotate through"
+    )
+    parser.add_argument("--cache", type=Path, default=Path(".trtgate"), help="engines and weights; kept between runs")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    args.samples, args.cache = args.samples.absolute(), args.cache.absolute()
+    for text in args.case:
+        case = Case.parse(text)
+        if args.device == "cuda" and case.execution is not Execution.GRAPH:
+            parser.error(f"{text} is not graphed: its device time is too noisy to calibrate a kernel on")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())
