@@ -187,22 +187,17 @@ class Stored(Protocol):
 
 
 def show_summary(stacks: Iterable[Stored], console: Console | None = None) -> None:
-    """Print one row a stack.
+    """Print two lines a stack.
 
     Args:
         stacks: what is stored.
         console: where to print; the standard output without one.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stack", overflow="fold")
-    for name in ("records", "measured", "cases", "commits"):
-        table.add_column(name, justify="right")
-    table.add_column("from")
-    table.add_column("to")
+    console = console or Console()
     for one in stacks:
-        counts = (one.records, one.measured, one.cases, one.commits)
-        table.add_row(Text(one.stack), *(f"{count:,}" for count in counts), one.first[:10], one.last[:10])
-    (console or Console()).print(table)
+        counts = ", ".join(f"{getattr(one, name):,} {name}" for name in ("records", "measured", "cases", "commits"))
+        console.print(Text(one.stack, style="bold"))
+        console.print(Text(f"  {counts}, from {one.first[:10]} to {one.last[:10]}"))
 
 
 def show(trend: Trend, console: Console | None = None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from trtgate.errors import RecordError, StorageError, UsageError
 from trtgate.store.files import make_folder, storage_error, sync_folder
 from trtgate.store.locking import folder_lock
-from trtgate.store.points import COLUMNS, CaseSeries, StackSummary, points_of, split_series
+from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
 from trtgate.store.run import Run
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _MEMORY_LIMIT = "1GB"
 
+# Sorted afterwards by number: DuckDB takes seven times as long to sort a million rows of text.
 _SERIES = """
-    SELECT stack, case_id, quantity, commit_id, median
+    SELECT stack, case_id, quantity, commit_id, median, recorded_at, run_name
     FROM points
     WHERE outcome = 'measured' AND median > 0
       AND ($case IS NULL OR case_id = $case) AND ($quantity IS NULL OR quantity = $quantity)
-    ORDER BY stack, case_id, quantity, recorded_at, run_name, run_digest
 """
 _SUMMARY = """
     SELECT stack, count(*), count(*) FILTER (outcome = 'measured'), count(DISTINCT case_id),
@@ -187,9 +187,13 @@ def query_series(
     """Histories from a database that has the view ``points``."""
     with _reading(connect) as database:
         table = database.sql(_SERIES, params={"case": case, "quantity": quantity}).to_arrow_table()
-    columns = {name: _column(table, name) for name in ("stack", "case_id", "quantity", "commit_id")}
-    medians = table.column("median").to_numpy().astype(np.float64)
-    return split_series(columns["stack"], columns["case_id"], columns["quantity"], medians, columns["commit_id"])
+    stacks, cases, quantities, commits, runs = (
+        _coded(table, name) for name in ("stack", "case_id", "quantity", "commit_id", "run_name")
+    )
+    times = table.column("recorded_at").to_numpy().astype(np.int64)
+    order = np.lexsort((runs.ranks, times, quantities.ranks, cases.ranks, stacks.ranks))
+    medians = table.column("median").to_numpy().astype(np.float64)[order]
+    return split_series(stacks.taken(order), cases.taken(order), quantities.taken(order), medians, commits.taken(order))
 
 
 def query_summary(connect: Callable[[], duckdb.DuckDBPyConnection]) -> list[StackSummary]:
@@ -199,10 +203,10 @@ def query_summary(connect: Callable[[], duckdb.DuckDBPyConnection]) -> list[Stac
     return [StackSummary.of_row(row) for row in rows]
 
 
-def _column(table: pa.Table, name: str) -> Any:
-    """A text column as objects; a million rows share a few thousand strings, so they are made once each."""
+def _coded(table: pa.Table, name: str) -> Coded:
     encoded = table.column(name).combine_chunks().dictionary_encode()
-    return np.asarray(encoded.dictionary.to_pylist(), dtype=object)[encoded.indices.to_numpy()]
+    texts = np.asarray(encoded.dictionary.to_pylist(), dtype=object)
+    return Coded(encoded.indices.to_numpy().astype(np.int64), texts)
 
 
 @contextmanager

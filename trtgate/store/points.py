@@ -119,25 +119,61 @@ def points_of(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A text column as whole numbers and the texts they stand for: a million points share a few thousand texts.
+
+    Attributes:
+        codes: one a point, shape (points,).
+        texts: by code, shape (texts,).
+    """
+
+    codes: npt.NDArray[np.int64]
+    texts: npt.NDArray[np.object_]
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> Self:
+        """Number the texts in the order in which they appear."""
+        known: dict[str, int] = {}
+        codes = [known.setdefault(value, len(known)) for value in values]
+        return cls(np.asarray(codes, dtype=np.int64), np.asarray(list(known), dtype=object))
+
+    @property
+    def ranks(self) -> npt.NDArray[np.int64]:
+        """One a point: where its text stands in alphabetical order."""
+        rank = np.empty(len(self.texts), dtype=np.int64)
+        rank[np.argsort(self.texts)] = np.arange(len(self.texts))
+        return rank[self.codes]
+
+    def taken(self, order: npt.NDArray[np.int64]) -> Coded:
+        """The points in another order."""
+        return Coded(self.codes[order], self.texts)
+
+    def __getitem__(self, place: slice) -> tuple[str, ...]:
+        return tuple(self.texts[self.codes[place]].tolist())
+
+
 def split_series(
-    stacks: npt.NDArray[np.object_],
-    cases: npt.NDArray[np.object_],
-    quantities: npt.NDArray[np.object_],
-    medians: npt.NDArray[np.float64],
-    commits: npt.NDArray[np.object_],
+    stacks: Coded, cases: Coded, quantities: Coded, medians: npt.NDArray[np.float64], commits: Coded
 ) -> Iterator[CaseSeries]:
-    """Cut sorted columns, each of shape (points,), where stack, case or quantity changes."""
+    """Cut sorted columns of equal length where stack, case or quantity changes.
+
+    Args:
+        stacks: sorted by this first.
+        cases: then by this.
+        quantities: then by this, then by time.
+        medians: shape (points,).
+        commits: one a point.
+    """
     if not len(medians):
         return
-    changes = (stacks[1:] != stacks[:-1]) | (cases[1:] != cases[:-1]) | (quantities[1:] != quantities[:-1])
+    keys = np.stack([stacks.codes, cases.codes, quantities.codes])
+    changes = np.any(keys[:, 1:] != keys[:, :-1], axis=0)
     edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(medians)]
     for start, end in itertools.pairwise(edges):
+        first = slice(start, start + 1)
         yield CaseSeries(
-            stack=str(stacks[start]),
-            case=str(cases[start]),
-            quantity=str(quantities[start]),
-            medians=medians[start:end],
-            commits=tuple(commits[start:end].tolist()),
+            stacks[first][0], cases[first][0], quantities[first][0], medians[start:end], commits[start:end]
         )
 
 

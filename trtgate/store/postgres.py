@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from trtgate.errors import StorageError, UsageError
-from trtgate.store.points import COLUMNS, CaseSeries, StackSummary, points_of, split_series
+from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
 from trtgate.store.run import Run
 
 if TYPE_CHECKING:
@@ -95,13 +95,8 @@ class PostgresStore:
         if not columns:
             return iter(())
         stacks, cases, quantities, medians, commits = columns
-        return split_series(
-            np.asarray(stacks, dtype=object),
-            np.asarray(cases, dtype=object),
-            np.asarray(quantities, dtype=object),
-            np.asarray(medians, dtype=np.float64),
-            np.asarray(commits, dtype=object),
-        )
+        values = np.asarray(medians, dtype=np.float64)
+        return split_series(Coded.of(stacks), Coded.of(cases), Coded.of(quantities), values, Coded.of(commits))
 
     def summary(self) -> list[StackSummary]:
         """One line a stack; raises as `series`."""
