@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
-from trtgate.errors import BackendAbsentError
+from trtgate.errors import BackendAbsentError, UnsupportedCaseError
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,9 @@ class Runner(ABC):
     def enqueue(self) -> None:
         """Start one inference on the context's stream. No allocation of device memory, no synchronisation.
 
-        On the CPU it computes before it returns.
+        The caller has made the context's stream the current one (``with torch.cuda.stream(...)`` round the whole loop):
+        PyTorch's calls and the replay of a CUDA graph go to the current stream, and setting it here would cost every
+        inference host time. On the CPU it computes before it returns.
         """
 
     @abstractmethod
@@ -160,4 +162,12 @@ class Backend(ABC):
             raise BackendAbsentError(
                 f"The backend '{self.name}' cannot run here: {answer.reason}",
                 "Run 'trtgate doctor' to see what is missing.",
+            )
+
+    def require_supported(self, case: Case) -> None:
+        """Raise `UnsupportedCaseError` unless the backend can do the case."""
+        answer = self.supports(case)
+        if not answer:
+            raise UnsupportedCaseError(
+                f"The backend '{self.name}' cannot do {case.id}: {answer.reason}", "Leave this case out."
             )

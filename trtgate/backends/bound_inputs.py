@@ -1,12 +1,17 @@
-"""The input tensors of a runner: allocated once, filled by `bind`, read at fixed addresses by every inference."""
+"""The tensors of a runner: allocated once, inputs filled by `bind`, at fixed addresses in every inference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from trtgate.errors import UsageError
+
+
+def in_order(found: Mapping[str, torch.Tensor], names: Sequence[str]) -> tuple[torch.Tensor, ...]:
+    """The outputs of a runtime in the workload's order; in the runtime's own where it renamed them."""
+    return tuple(found[name] for name in (names if set(names) == set(found) else found))
 
 
 class BoundInputs:

@@ -8,7 +8,6 @@ from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import cuda_answer, device_memory_of, precision_answer
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
 from trtgate.case import Case, Execution
-from trtgate.errors import UnsupportedCaseError
 
 if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
@@ -24,15 +23,6 @@ def torch_supports(case: Case) -> Answer:
     if case.execution is Execution.GRAPH and not (gpu := cuda_answer()):
         return no(f"A CUDA graph needs an NVIDIA GPU: {gpu.reason}")
     return YES
-
-
-def require_supported(backend: Backend, case: Case) -> None:
-    """Raise `UnsupportedCaseError` unless the backend can do the case."""
-    answer = backend.supports(case)
-    if not answer:
-        raise UnsupportedCaseError(
-            f"The backend '{backend.name}' cannot do {case.id}: {answer.reason}", "Leave this case out."
-        )
 
 
 class EagerBackend(Backend):
@@ -58,7 +48,7 @@ class EagerBackend(Backend):
         from trtgate.precision.cast import prepare
 
         self.require_available()
-        require_supported(self, case)
+        self.require_supported(case)
         with device_memory_of(case.id), tf32.scope(case.precision):
             with context.stopwatch.stage("load"):
                 module = prepare(workload, case.precision).to(context.device)

@@ -25,7 +25,7 @@ import torch
 
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import device_memory_of, out_of_memory
-from trtgate.backends.eager import require_supported, torch_supports
+from trtgate.backends.eager import torch_supports
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
 from trtgate.case import Case, Execution
 from trtgate.errors import BuildError, CaptureError
@@ -62,7 +62,7 @@ class InductorBackend(Backend):
         from trtgate.precision.cast import prepare
 
         self.require_available()
-        require_supported(self, case)
+        self.require_supported(case)
         graph = case.execution is Execution.GRAPH
         with device_memory_of(case.id), tf32.scope(case.precision), _artefacts_in(context.cache / "inductor"):
             with context.stopwatch.stage("load"):

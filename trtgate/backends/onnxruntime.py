@@ -14,9 +14,8 @@ import torch
 
 from trtgate import artefacts
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
-from trtgate.backends.bound_inputs import BoundInputs
+from trtgate.backends.bound_inputs import BoundInputs, in_order
 from trtgate.backends.cuda_device import cuda_answer, out_of_memory, precision_answer
-from trtgate.backends.eager import require_supported
 from trtgate.case import Case, Execution, Precision
 from trtgate.errors import BuildError
 
@@ -68,13 +67,13 @@ class OnnxRuntimeBackend(Backend):
         from trtgate.backends import onnx_export
 
         self.require_available()
-        require_supported(self, case)
+        self.require_supported(case)
         path = onnx_export.export(workload, case, context.cache, context.stopwatch)
         name = artefacts.key(model=artefacts.digest(path), version=_version(), device=context.device.type)
         optimised = context.cache / "onnxruntime" / f"{name}.onnx"
         with context.stopwatch.stage("build"):
             session = _session(path, optimised, case, context)
-            runner = OnnxRuntimeRunner(session, case, context, workload.input_names)
+            runner = OnnxRuntimeRunner(session, case, context, workload.input_names, workload.output_names)
         runner.facts.plan_bytes = path.stat().st_size
         runner.facts.layers = _node_count(optimised)
         runner.facts.details["optimised_model"] = optimised.name
@@ -163,9 +162,17 @@ class OnnxRuntimeRunner(Runner):
         case: for messages.
         context: device and stream.
         input_names: the workload's, in the order in which inputs are bound.
+        output_names: the workload's, in the order in which outputs are returned.
     """
 
-    def __init__(self, session: Any, case: Case, context: BuildContext, input_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        session: Any,
+        case: Case,
+        context: BuildContext,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+    ) -> None:
         super().__init__()
         self._session = session
         self._binding = session.io_binding()
@@ -181,11 +188,12 @@ class OnnxRuntimeRunner(Runner):
         self._kept = [index for index, name in enumerate(input_names) if name in stated]
         buffers = [_tensor(stated[input_names[index]], device, case.id) for index in self._kept]
         self._inputs = BoundInputs(buffers, context.stream, case.id)
-        self._outputs = tuple(_tensor(one, device, case.id) for one in session.get_outputs())
+        outputs = {one.name: _tensor(one, device, case.id) for one in session.get_outputs()}
         for index, buffer in zip(self._kept, buffers, strict=True):
             self._binding.bind_input(input_names[index], *_where(buffer))
-        for one, buffer in zip(session.get_outputs(), self._outputs, strict=True):
-            self._binding.bind_output(one.name, *_where(buffer))
+        for name, buffer in outputs.items():
+            self._binding.bind_output(name, *_where(buffer))
+        self._outputs = in_order(outputs, output_names)
         options = session.get_session_options()
         self.facts.details["session"] = {
             "providers": session.get_providers(),
@@ -208,7 +216,7 @@ class OnnxRuntimeRunner(Runner):
         self._run()
 
     def outputs(self) -> tuple[torch.Tensor, ...]:
-        """The bound output tensors, in the model's order."""
+        """The bound output tensors, in the workload's order."""
         return self._outputs
 
     def close(self) -> None:

@@ -26,7 +26,6 @@ def names() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-@functools.cache
 def get(name: BackendName | str) -> Backend:
     """The backend of this name; the same object at every call.
 
@@ -37,6 +36,11 @@ def get(name: BackendName | str) -> Backend:
         known = BackendName(name)
     except ValueError:
         raise UnknownValueError("backend", name, names()) from None
+    return _made(known)
+
+
+@functools.cache
+def _made(known: BackendName) -> Backend:
     # Each file imports its vendor's package only inside functions, so that this import works everywhere.
     module = importlib.import_module(f"trtgate.backends.{known.value}")
     backend: Backend = getattr(module, _CLASSES[known])()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from trtgate.backends import trt_build, trt_runtime
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import cuda_answer, device_memory_of, precision_answer
-from trtgate.backends.eager import require_supported
 from trtgate.backends.plan_cache import PlanCache
 from trtgate.backends.trt_runner import TensorRTEngineRunner
 from trtgate.case import Case, Execution, Precision
@@ -149,10 +148,11 @@ class TensorRTEngineBackend(Backend):
     def build(self, workload: Workload, case: Case, context: BuildContext) -> Runner:
         """Build or read the plan, deserialise it, bind buffers and, for a graph, capture."""
         self.require_available()
-        require_supported(self, case)
+        self.require_supported(case)
         with device_memory_of(case.id):
             plan = build_plan(workload, case, context, ahead_of_time=False)
-            runner = TensorRTEngineRunner(plan.content, plan.key, case, context, workload.input_names)
+            key = {**plan.key, "plan_sha256": plan.digest}
+            runner = TensorRTEngineRunner(plan.content, key, case, context, workload.input_names, workload.output_names)
             facts = runner.facts
             facts.plan_bytes = plan.bytes
             facts.from_cache = plan.from_cache

@@ -15,7 +15,6 @@ import torch
 from trtgate.backends import torch_tensorrt_module, trt_runtime
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import cuda_answer, device_memory_of, precision_answer
-from trtgate.backends.eager import require_supported
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
 from trtgate.case import Case, Execution
 
@@ -65,7 +64,7 @@ class TorchTensorRTBackend(Backend):
         from trtgate.precision import tf32
 
         self.require_available()
-        require_supported(self, case)
+        self.require_supported(case)
         with device_memory_of(case.id), tf32.scope(case.precision):
             inputs = example_inputs(workload, case, context)
             compiled = torch_tensorrt_module.compiled(workload, case, context, inputs.tensors, str(version()))

@@ -6,6 +6,7 @@ numeric switch here is TF32, which is on by default and therefore always set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,7 @@ def build(
     *,
     ahead_of_time: bool,
     verbose_log: list[str] | None = None,
+    on_network: Callable[[Any], None] | None = None,
 ) -> Built:
     """Parse an ONNX file and build its plan; the stages ``parse`` and ``build`` run under the stopwatch.
 
@@ -105,6 +107,7 @@ def build(
         stopwatch: times the stages.
         ahead_of_time: build without a GPU, which TensorRT-RTX alone can do.
         verbose_log: receives every line that the builder logs, layers with datatypes and ONNX nodes among them.
+        on_network: called with the parsed network before it is built, to mark debug tensors.
 
     Raises:
         ParserError: the parser refused the model; names each node and operator.
@@ -114,11 +117,14 @@ def build(
     trt = trt_runtime.load()
     with trt_runtime.collect(verbose_log) as messages:
         builder = trt.Builder(trt_runtime.logger())
-        # Required on TensorRT 10, ignored on 11, the only mode of TensorRT-RTX.
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        config = _configured(trt, builder, precision, what, ahead_of_time=ahead_of_time)
+        # Strong typing: asked for on TensorRT 10, all there is on 11 and on TensorRT-RTX, which takes no such flag.
+        strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = builder.create_network(0 if trt_rtx.available(config) else strongly_typed)
         with stopwatch.stage("parse"):
             _parse(trt, network, onnx_path, what, messages)
-        config = _configured(trt, builder, precision, what, ahead_of_time=ahead_of_time)
+        if on_network is not None:
+            on_network(network)
         with stopwatch.stage("build"):
             plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -139,10 +145,11 @@ def build(
 def _parse(trt: Any, network: Any, onnx_path: Path, what: str, messages: Messages) -> None:
     parser = trt.OnnxParser(network, trt_runtime.logger())
     # From the file, not from bytes: weights may lie in a second file beside it.
-    if parser.parse_from_file(str(onnx_path)):
+    # TensorRT-RTX 1.6 says yes to a file that is no ONNX at all, and leaves the network empty.
+    if parser.parse_from_file(str(onnx_path)) and network.num_outputs:
         return
     found = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
-    named = "; ".join(found[:_MAX_NAMED_ERRORS]) or messages.summary
+    named = "; ".join(found[:_MAX_NAMED_ERRORS]) or f"it found no model in {onnx_path.name} ({messages.summary})"
     more = f"; and {len(found) - _MAX_NAMED_ERRORS} more" if len(found) > _MAX_NAMED_ERRORS else ""
     raise ParserError(
         f"TensorRT's ONNX parser refused {what}: {named}{more}.",
@@ -150,10 +157,10 @@ def _parse(trt: Any, network: Any, onnx_path: Path, what: str, messages: Message
     )
 
 
-def _parser_error(error: Any) -> str:
-    node = error.node_name() or "(unnamed)"
-    operator = error.node_operator() or "unknown"
-    return f"node '{node}', operator {operator}: {' '.join(error.desc().split()).rstrip('.')}"
+def _parser_error(parser_error: Any) -> str:
+    node = parser_error.node_name() or "(unnamed)"
+    operator = parser_error.node_operator() or "unknown"
+    return f"node '{node}', operator {operator}: {' '.join(parser_error.desc().split()).rstrip('.')}"
 
 
 def _configured(trt: Any, builder: Any, precision: Precision, what: str, *, ahead_of_time: bool) -> Any:

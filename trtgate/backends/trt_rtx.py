@@ -28,8 +28,8 @@ def has_runtime_config(runtime_config: Any) -> bool:
     return hasattr(runtime_config, "set_runtime_cache")
 
 
-def configure(trt: Any, runtime_config: Any, cached_kernels: bytes | None) -> Any:
-    """Prepare a runtime configuration for measuring, and return its runtime cache.
+def configure(trt: Any, runtime_config: Any, cached_kernels: bytes | None) -> tuple[Any, bool]:
+    """Prepare a runtime configuration for measuring; return its runtime cache, and whether it took the cached kernels.
 
     Graphs are captured by the caller, so the runtime's own capture is off. Kernels are compiled eagerly: the default
     runs a fallback kernel until a specialised one is ready, which would change the time in the middle of a measurement.
@@ -37,25 +37,18 @@ def configure(trt: Any, runtime_config: Any, cached_kernels: bytes | None) -> An
     Args:
         trt: the module.
         runtime_config: of the engine.
-        cached_kernels: what `serialise` returned earlier for the same engine; refused silently by the runtime when the
-            GPU, the driver or the version differ, and then compiled anew.
+        cached_kernels: what `serialise` returned earlier for the same engine; the runtime refuses them when the GPU,
+            the driver or the version differ, and compiles anew.
     """
     runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
     runtime_config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     runtime_cache = runtime_config.create_runtime_cache()
-    if cached_kernels:
-        runtime_cache.deserialize(cached_kernels)
+    accepted = bool(cached_kernels) and bool(runtime_cache.deserialize(cached_kernels))
     runtime_config.set_runtime_cache(runtime_cache)
-    return runtime_cache
+    return runtime_cache, accepted
 
 
 def serialise(runtime_cache: Any) -> bytes:
     """The compiled kernels of a runtime cache; empty where it has none."""
     memory = runtime_cache.serialize()
     return b"" if memory is None else bytes(memoryview(memory))
-
-
-def capturable(execution: Any, stream_handle: int) -> bool:
-    """Whether work on this stream can be captured into a CUDA graph now; True where the runtime cannot tell."""
-    check = getattr(execution, "is_stream_capturable", None)
-    return True if check is None else bool(check(stream_handle))

@@ -10,10 +10,10 @@ import torch
 
 from trtgate.backends import trt_inspect, trt_rtx, trt_runtime
 from trtgate.backends.base import BuildContext, Runner
-from trtgate.backends.bound_inputs import BoundInputs
+from trtgate.backends.bound_inputs import BoundInputs, in_order
 from trtgate.backends.cuda_graph import CapturedGraph, capture
 from trtgate.backends.plan_cache import PlanCache
-from trtgate.errors import BuildError, CaptureError, MeasurementError
+from trtgate.errors import BuildError, MeasurementError
 
 if TYPE_CHECKING:
     from trtgate.case import Case
@@ -27,10 +27,11 @@ class TensorRTEngineRunner(Runner):
 
     Args:
         plan: the serialised engine.
-        key: what the plan was built from; TensorRT-RTX's compiled kernels are cached under the same.
+        key: names the plan and what it was built from; TensorRT-RTX's compiled kernels are cached under it.
         case: for messages.
         context: a CUDA device and a stream that is not the default one.
         input_names: the workload's, in the order in which inputs are bound.
+        output_names: the workload's, in the order in which outputs are returned.
 
     Raises:
         PlanError: the plan is truncated, foreign, or built by another version.
@@ -39,7 +40,13 @@ class TensorRTEngineRunner(Runner):
     """
 
     def __init__(
-        self, plan: bytes, key: Mapping[str, object], case: Case, context: BuildContext, input_names: Sequence[str]
+        self,
+        plan: bytes,
+        key: Mapping[str, object],
+        case: Case,
+        context: BuildContext,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
     ) -> None:
         super().__init__()
         if context.stream is None:
@@ -56,7 +63,7 @@ class TensorRTEngineRunner(Runner):
             self._execution = self._new_execution(trt, key, context)
             if self._execution is None:
                 raise trt_runtime.failure(case.id, "no execution context could be made", messages)
-            self._bind_tensors(trt, context.device, input_names)
+            self._bind_tensors(trt, context.device, input_names, output_names)
             self._first_run(messages)
         self._keep_kernels()
         self.facts.device_memory_bytes = self._engine.device_memory_size_v2
@@ -65,21 +72,22 @@ class TensorRTEngineRunner(Runner):
     def _new_execution(self, trt: Any, key: Mapping[str, object], context: BuildContext) -> Any:
         self._kernels = PlanCache(context.cache / "kernels", ".kernels")
         self._kernels_key = dict(key)
-        self._kernels_before: bytes | None = None
         self._runtime_cache: Any = None
-        runtime_config = self._engine.create_runtime_config()
+        # Kept for as long as the execution context that is made from it.
+        self._runtime_config = runtime_config = self._engine.create_runtime_config()
         if not trt_rtx.has_runtime_config(runtime_config):
             return self._engine.create_execution_context()
         entry = self._kernels.load(self._kernels_key)
-        self._kernels_before = entry.content if entry else None
-        self._runtime_cache = trt_rtx.configure(trt, runtime_config, self._kernels_before)
-        self.facts.details["kernels_from_cache"] = entry is not None
+        self._runtime_cache, accepted = trt_rtx.configure(trt, runtime_config, entry.content if entry else None)
+        self.facts.details["kernels_from_cache"] = accepted
         return self._engine.create_execution_context(runtime_config)
 
-    def _bind_tensors(self, trt: Any, device: torch.device, input_names: Sequence[str]) -> None:
+    def _bind_tensors(
+        self, trt: Any, device: torch.device, input_names: Sequence[str], output_names: Sequence[str]
+    ) -> None:
         engine, execution = self._engine, self._execution
         inputs: dict[str, torch.Tensor] = {}
-        outputs: list[torch.Tensor] = []
+        outputs: dict[str, torch.Tensor] = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             shape = tuple(engine.get_tensor_shape(name))
@@ -93,7 +101,7 @@ class TensorRTEngineRunner(Runner):
                 inputs[name] = tensor
                 execution.set_input_shape(name, shape)
             else:
-                outputs.append(tensor)
+                outputs[name] = tensor
             if not execution.set_tensor_address(name, tensor.data_ptr()):
                 raise BuildError(f"TensorRT refused the address of '{name}' of {self._what}.", "Report this case.")
         unknown = sorted(set(inputs) - set(input_names))
@@ -106,7 +114,7 @@ class TensorRTEngineRunner(Runner):
         # An input that the model does not need is pruned by the exporter.
         self._kept = [index for index, name in enumerate(input_names) if name in inputs]
         self._inputs = BoundInputs([inputs[input_names[index]] for index in self._kept], self._stream, self._what)
-        self._outputs = tuple(outputs)
+        self._outputs = in_order(outputs, output_names)
 
     def _first_run(self, messages: trt_runtime.Messages) -> None:
         """Run once: kernels that are compiled on first use are then part of this stage, not of a measurement."""
@@ -117,12 +125,11 @@ class TensorRTEngineRunner(Runner):
         self._stream.synchronize()
 
     def _keep_kernels(self) -> None:
-        """Keep TensorRT-RTX's compiled kernels for the next process, if there are new ones."""
-        if self._runtime_cache is None:
+        """Keep the kernels that TensorRT-RTX compiled just now for the next process."""
+        if self._runtime_cache is None or self.facts.details["kernels_from_cache"]:
             return
         kernels = trt_rtx.serialise(self._runtime_cache)
-        self.facts.details["kernel_cache_bytes"] = len(kernels)
-        if kernels and kernels != self._kernels_before:
+        if kernels:
             self._kernels.store(self._kernels_key, kernels, {})
 
     def bind(self, inputs: Sequence[torch.Tensor]) -> None:
@@ -141,7 +148,7 @@ class TensorRTEngineRunner(Runner):
             )
 
     def outputs(self) -> tuple[torch.Tensor, ...]:
-        """The engine's output tensors, in the engine's order."""
+        """The engine's output tensors, in the workload's order."""
         return self._outputs
 
     def capture(self) -> None:
@@ -150,10 +157,6 @@ class TensorRTEngineRunner(Runner):
         Raises:
             CaptureError: it cannot be captured, or was not.
         """
-        if not trt_rtx.capturable(self._execution, self._handle):
-            raise CaptureError(
-                f"{self._what} cannot be captured: TensorRT-RTX says so.", "Use execution 'stream' for this case."
-            )
 
         def run() -> tuple[torch.Tensor, ...]:
             TensorRTEngineRunner.enqueue(self)

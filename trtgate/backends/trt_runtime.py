@@ -106,10 +106,16 @@ def answer() -> Answer:
     if isinstance(found, Answer):
         return found
     try:
-        importlib.import_module(found.flavour)
+        module = importlib.import_module(found.flavour)
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         return no(f"{found.flavour} {found.version} is installed, but cannot be imported: {reason}.")
+    imported = str(module.__version__)
+    if not found.version.startswith(imported):  # a distribution may add a suffix, such as .post1
+        return no(
+            f"{found.flavour} {found.version} is installed, but {imported} is imported from {module.__file__}; "
+            "remove one of the two from the module path."
+        )
     return YES
 
 
