@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Judges a change against its base. By hand or by any CI:
+#
+#   ci/gate.sh main                                  the working tree against main
+#   ci/gate.sh main my-branch --quantity plan        any option of `trtgate gate` goes
+#   ci/gate.sh path:/src/base path:/src/head         two trees, no git needed
+#
+# PYTHON chooses the interpreter; without it .venv's, else python3.
+# OUT (gate-report) takes gate.md, gate.xml (JUnit), gate.json and samples.jsonl, also when the gate is red.
+# Exit code: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4 environment invalid, 5 nothing compared.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+default=python3
+if [ -x "$here/.venv/bin/python" ]; then default=$here/.venv/bin/python; fi
+out=${OUT:-gate-report}
+mkdir -p "$out"
+rm -f "$out/samples.jsonl"
+
+status=0
+"${PYTHON:-$default}" -m trtgate gate "$@" \
+  --markdown "$out/gate.md" --junit "$out/gate.xml" --json "$out/gate.json" --samples "$out/samples.jsonl" || status=$?
+if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$out/gate.md" ]; then
+  cat "$out/gate.md" >> "$GITHUB_STEP_SUMMARY"
+fi
+exit "$status"

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Measures the default matrix, adds the run to results/ if it passed, and searches the history for change points.
+# By hand or by any CI:
+#
+#   ci/nightly.sh                                    any option of pytest goes
+#
+# PYTHON chooses the interpreter; without it .venv's, else python3.
+# OUT (nightly-report) takes trend.json, trend.md and index.html.
+# Exit code: that of the measurement; the reports are written although a benchmark failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+default=python3
+if [ -x .venv/bin/python ]; then default=.venv/bin/python; fi
+python=${PYTHON:-$default}
+out=${OUT:-nightly-report}
+mkdir -p "$out"
+began=$(mktemp)
+trap 'rm -f "$began"' EXIT
+
+status=0
+"$python" -m pytest benchmarks --benchmark-autosave "$@" || status=$?
+
+"$python" -m trtgate trend --store results --json "$out/trend.json" --markdown "$out/trend.md"
+run=$(find results -name '*.json' -newer "$began" -not -path '*/rejected/*' | sort | tail -n 1)
+if [ -n "$run" ]; then
+  "$python" -m trtgate report "$run" --history results --html "$out/index.html"
+fi
+exit "$status"

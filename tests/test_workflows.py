@@ -1,0 +1,141 @@
+"""The CI files: they parse, the scripts are sound, and strangers' code gets nothing from the workflows."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+SCRIPTS = sorted((ROOT / "ci").glob("*.sh"))
+
+
+def _load(path):
+    found = yaml.safe_load(path.read_text())
+    found["on"] = found.pop(True, found.get("on"))  # YAML 1.1 reads the key "on" as true
+    return found
+
+
+def _steps(workflow):
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def _names(paths):
+    return [path.name for path in paths]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_names(WORKFLOWS))
+class TestEveryWorkflow:
+    def test_grants_nothing_but_reading_by_default(self, path):
+        assert _load(path)["permissions"] in ({}, {"contents": "read"})
+
+    def test_never_runs_with_a_token_that_can_write_on_foreign_code(self, path):
+        workflow = _load(path)
+        assert "pull_request_target" not in workflow["on"]
+        if "pull_request" in workflow["on"]:
+            assert all("permissions" not in job for job in workflow["jobs"].values())
+            assert "secrets." not in path.read_text()
+
+    def test_pins_every_action_and_limits_every_job(self, path):
+        for step in _steps(_load(path)):
+            if "uses" in step:
+                assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"]), step["uses"]
+        assert all(job["timeout-minutes"] <= 120 for job in _load(path)["jobs"].values())
+
+    def test_puts_no_expression_into_a_script(self, path):
+        # What GitHub substitutes into a script is executed by it; values go through the environment.
+        assert not [step for step in _steps(_load(path)) if "${{" in step.get("run", "")]
+
+    def test_leaves_no_token_behind_for_the_code_that_runs(self, path):
+        for name, job in _load(path)["jobs"].items():
+            if job.get("permissions", {}).get("contents") == "write":
+                continue
+            for step in job["steps"]:
+                if step.get("uses", "").startswith("actions/checkout"):
+                    assert step["with"]["persist-credentials"] is False, name
+
+    def test_calls_only_scripts_that_exist(self, path):
+        for script in re.findall(r"(?<![\w/])(?:base/)?((?:\.ci|ci)/[\w.]+)", path.read_text()):
+            assert (ROOT / script).is_file(), script
+
+
+def test_foreign_code_waits_for_a_person_before_it_reaches_the_gpu():
+    job = _load(ROOT / ".github/workflows/gate.yml")["jobs"]["gate"]
+    assert "self-hosted" in job["runs-on"]
+    assert job["environment"].endswith("'gpu' || 'gpu-forks' }}")
+    assert "head.repo.full_name == github.repository" in job["environment"]
+
+
+def test_whoever_comments_runs_no_code_of_the_pull_request():
+    workflow = _load(ROOT / ".github/workflows/gate-comment.yml")
+    assert workflow["on"]["workflow_run"]["workflows"] == [_load(ROOT / ".github/workflows/gate.yml")["name"]]
+    assert not [step for step in _steps(workflow) if "checkout" in step.get("uses", "")]
+
+
+def test_a_hostile_report_is_only_text_in_the_comment(tmp_path):
+    script = next(
+        s["run"] for s in _steps(_load(ROOT / ".github/workflows/gate-comment.yml")) if s.get("name") == "Comment"
+    )
+    command = re.search(r"sed \\\n(?:.*\\\n)*.*\n", script)[0]
+    hostile = "@everyone ![x](http://evil/?a) <img src=x> [log in](https://evil) <details><summary>9 same</summary>\n"
+    done = subprocess.run(["bash", "-c", command], input=hostile, capture_output=True, text=True, check=True)
+    assert "@" not in done.stdout
+    assert "://" not in done.stdout
+    assert "](" not in done.stdout
+    assert "<img" not in done.stdout
+    assert "<details><summary>9 same</summary>" in done.stdout  # what our own reports are made of
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=_names(SCRIPTS))
+def test_scripts_parse_and_stop_at_the_first_error(path):
+    subprocess.run(["bash", "-n", path], check=True)
+    text = path.read_text()
+    assert "\nset -euo pipefail\n" in text
+    assert text.split("\n")[1].startswith("# ")  # what it does stands in front
+    assert os.access(path, os.X_OK)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", path], check=True)
+
+
+def test_the_gate_script_hands_on_the_exit_code_of_a_ref_that_does_not_exist(tmp_path):
+    environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(tmp_path / "out"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [ROOT / "ci/gate.sh", "no-such-ref"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no-such-ref" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+_GH = """#!/usr/bin/env bash
+# Stands in for GitHub: remembers the titles of issues in a file.
+case "$1 $2" in
+  "issue list") cat "$STORE" ;;
+  "issue create") echo "$4" >> "$STORE" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_one_issue_a_change_point_however_often_it_runs(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text(_GH)
+    (tmp_path / "bin/gh").chmod(0o755)
+    (tmp_path / "store").touch()
+    change = {"case": "resnet18-eager-fp16-b8-graph", "quantity": "device", "stack": "h100", "before": "a" * 40}
+    change |= {"ratio": 1.05, "low": 1.04, "high": 1.06, "confidence": 0.99, "runs_after": 4}
+    points = [{**change, "after": "b" * 40}, {**change, "after": "c" * 40}]
+    (tmp_path / "trend.json").write_text(json.dumps({"change_points": points}))
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "STORE": str(tmp_path / "store")}
+    for _ in range(2):
+        subprocess.run([ROOT / "ci/open_issues.sh", tmp_path / "trend.json"], env=environment, check=True)
+    titles = (tmp_path / "store").read_text().splitlines()
+    assert titles == [
+        f"Performance change: resnet18-eager-fp16-b8-graph device at {sha * 12} on h100" for sha in ("b", "c")
+    ]
