@@ -36,6 +36,9 @@ class MeasureSettings(_Section):
     min_rounds: int = Field(default=20, ge=5, description="below 20 rounds a median's interval is wider than 1% here")
     max_rounds: int = Field(default=200, ge=5, description="more rounds than this tell nothing new about one process")
     seconds: float = Field(default=0.5, gt=0, description="time budget of one quantity of one case, warm-up excluded")
+    max_seconds: float = Field(
+        default=20.0, gt=0, description="beyond it a slow model gets fewer rounds, and a wide interval says so"
+    )
     target_half_width: float = Field(default=0.005, gt=0, description="stop early once every ratio is this certain")
     block_rounds: int = Field(default=10, ge=1, description="rounds between two looks at the GPU's clocks")
     warmup_seconds: float = Field(default=2.0, gt=0, description="warm-up gives up on steadiness after this long")
@@ -49,7 +52,9 @@ class MeasureSettings(_Section):
         description="shortest warm-up window; five graph replays end before a GPU's clocks have moved",
     )
     max_discarded_blocks: int = Field(default=10, ge=0, description="more throttled blocks than this fail the case")
-    throughput_seconds: float = Field(default=0.02, gt=0, description="length of one back-to-back burst")
+    throughput_seconds: float = Field(
+        default=0.01, gt=0, description="length of one back-to-back burst: a thousand times a clock's resolution"
+    )
     min_burst: int = Field(
         default=10, ge=2, description="inferences a burst on a GPU: the last one's synchronisation is under a tenth"
     )

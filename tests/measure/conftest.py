@@ -48,7 +48,9 @@ class Eager(Runner):
 
 @pytest.fixture
 def eager():
-    """Builds a bound runner of a square linear layer of the given width."""
+    """Builds a bound runner of a square linear layer of a width, on one thread: a busy machine delays it less."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def build(width):
         torch.manual_seed(0)
@@ -56,4 +58,5 @@ def eager():
         runner.bind((torch.randn(width, width),))
         return runner
 
-    return build
+    yield build
+    torch.set_num_threads(threads)

@@ -40,6 +40,7 @@ class SmallWorkload(Workload):
         return self._fingerprint
 
     def module(self):
+        assert not torch.is_inference_mode_enabled()  # training or caching weights would not work there
         self.modules_made += 1
         torch.manual_seed(7)
         return TwoHeads(self.logit_scale).eval().requires_grad_(False)

@@ -191,8 +191,9 @@ def _outputs_of(
     make: Callable[[], torch.nn.Module], batches: Iterable[Tensors], case: Case, context: BuildContext
 ) -> tuple[Tensors, ...]:
     """Run a module on the context's device, one batch at a time; its outputs as float64 on the CPU."""
+    made = make()  # outside inference mode: a workload may train, or keep tensors for later
     with device_memory_of(f"The reference of {case.id}"), on_stream(context), tf32.scope(case.precision):
-        module = make().to(context.device)
+        module = made.to(context.device)
         return tuple(_wide(flatten(module(*place(batch, context)))) for batch in batches)
 
 

@@ -8,7 +8,7 @@ from trtgate.measure.device import Monitor
 from trtgate.measure.timing import measure
 from trtgate.policy import MeasureSettings
 
-QUICK = MeasureSettings(min_rounds=10, max_rounds=20, block_rounds=5, seconds=0.3, warmup_seconds=0.5)
+QUICK = MeasureSettings(min_rounds=10, max_rounds=20, block_rounds=5, seconds=60, warmup_seconds=0.5)
 
 
 def never(candidate, baselines):

@@ -12,7 +12,7 @@ from trtgate.errors import MeasurementError
 from trtgate.measure.timing.rounds import take_turns, warm_up
 from trtgate.policy import MeasureSettings
 
-SHORT = MeasureSettings(min_rounds=20, max_rounds=60, block_rounds=10, seconds=1e6)
+SHORT = MeasureSettings(min_rounds=20, max_rounds=60, block_rounds=10, seconds=1e6, max_seconds=1e6)
 
 
 class Bench:
@@ -64,7 +64,7 @@ def orders(bench, width):
 
 def test_everyone_is_sampled_once_a_round_in_an_order_that_is_drawn_anew():
     bench = Bench()
-    settings = MeasureSettings(min_rounds=20, max_rounds=600, seconds=1e6)
+    settings = MeasureSettings(min_rounds=20, max_rounds=600, seconds=1e6, max_seconds=1e6)
     run(bench, {name: bench.sample(name, 1e-3) for name in "abc"}, settings)
     rounds = orders(bench, 3)
     assert all(sorted(order) == ["a", "b", "c"] for order in rounds)
@@ -143,7 +143,7 @@ def test_it_stops_when_settled_but_not_before_the_fewest_rounds():
 
 def test_it_stops_at_the_most_rounds_even_inside_a_block():
     bench = Bench()
-    settings = MeasureSettings(min_rounds=20, max_rounds=45, block_rounds=10, seconds=1e6)
+    settings = MeasureSettings(min_rounds=20, max_rounds=45, block_rounds=10, seconds=1e6, max_seconds=1e6)
     assert len(run(bench, {"a": bench.sample("a", 1e-3)}, settings).samples_s["a"]) == 45
 
 
@@ -153,7 +153,13 @@ def test_the_budget_ends_it_after_the_fewest_rounds_and_thrown_away_blocks_do_no
     rounds = run(bench, {"a": bench.sample("a", 0.1)}, settings)  # a second a block
     assert len(rounds.samples_s["a"]) == 30
     slow = Bench()
-    assert len(run(slow, {"a": slow.sample("a", 60.0)}, settings).samples_s["a"]) == 20
+    assert len(run(slow, {"a": slow.sample("a", 0.7)}, settings).samples_s["a"]) == 20
+
+
+def test_a_very_slow_model_gets_fewer_rounds_than_the_minimum_but_five():
+    bench = Bench()
+    settings = MeasureSettings(min_rounds=20, block_rounds=2, max_seconds=20)
+    assert len(run(bench, {"a": bench.sample("a", 60.0)}, settings).samples_s["a"]) == 6
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, 0.0, -1e-6])

@@ -23,6 +23,7 @@ Sample: TypeAlias = Callable[[], float]
 _MAD_TO_SD = 1.4826  # standard deviation of a normal distribution, in median absolute deviations
 _MEDIAN_TO_MEAN_SE = 1.2533  # sqrt(pi / 2): standard error of a median against that of a mean, normal distribution
 _STANDARD_ERRORS = 2.0  # two medians this many standard errors apart differ by chance in one of twenty comparisons
+_FEWEST_ROUNDS = 5  # the least that a median's interval is made from
 _FIRST_PAUSE_S = 0.05  # NVBench's pause after a throttled sample; doubled each time, up to a second
 _LONGEST_PAUSE_S = 1.0
 
@@ -133,7 +134,7 @@ def take_turns(
     and, after a pause that doubles each time, taken again.
 
     Stops after ``min_rounds`` as soon as ``settled`` says so or kept blocks have used up ``seconds``; at the latest
-    after ``max_rounds``.
+    after ``max_rounds``, or after ``max_seconds`` with as few as five rounds.
 
     Args:
         samples: one sampler a participant.
@@ -167,10 +168,15 @@ def take_turns(
             taken[name] += values
         kept_blocks += 1
         rounds += size
-        if rounds >= settings.min_rounds and (
-            rounds >= settings.max_rounds or used_s >= settings.seconds or settled(taken)
-        ):
+        if _enough(rounds, used_s, settings) or (rounds >= settings.min_rounds and settled(taken)):
             return Rounds({name: tuple(values) for name, values in taken.items()}, kept_blocks, discarded_blocks)
+
+
+def _enough(rounds: int, used_s: float, settings: MeasureSettings) -> bool:
+    """Whether to stop whatever the samples say."""
+    if used_s >= settings.max_seconds:
+        return rounds >= _FEWEST_ROUNDS
+    return rounds >= settings.min_rounds and (rounds >= settings.max_rounds or used_s >= settings.seconds)
 
 
 def _block(samples: Mapping[str, Sample], rounds: int, rng: random.Random) -> dict[str, list[float]]:

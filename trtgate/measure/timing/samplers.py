@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from trtgate.backends.base import BuildContext, Runner
+from trtgate.backends.cuda_device import device_memory_of
 from trtgate.case import L2, Execution, Quantity
 from trtgate.errors import CaptureError, MeasurementError
 from trtgate.measure.placement import on_stream
@@ -26,11 +27,14 @@ def calm(context: BuildContext) -> Iterator[None]:
     """Conditions under which samples are taken: no garbage collection, no autograd, the context's stream current.
 
     Collection is switched off, not run first: a full pass over torch's heap takes a tenth of a second a measurement.
+
+    Raises:
+        OutOfDeviceMemoryError: the body ran out of device memory.
     """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with on_stream(context):
+        with device_memory_of("A measurement"), on_stream(context):
             yield
     finally:
         if collecting:
