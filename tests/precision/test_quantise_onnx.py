@@ -9,11 +9,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from quantisable import BATCH, Elementwise, Tiny, exported
+from torch import nn
 
 from trtgate import artefacts
 from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import BackendAbsentError, CalibrationError, RecordError, UnsupportedCaseError
-from trtgate.precision import modelopt_onnx, quantisation_report, quantise_onnx
+from trtgate.precision import modelopt_onnx, quantisation_report, quantise_onnx, reference
 from trtgate.precision.calibration import CalibrationSpec, Method
 from trtgate.precision.quantisation_report import QuantisationReport
 
@@ -42,19 +43,54 @@ def fp32(workload, folder) -> Path:
     return exported(workload, folder)
 
 
-def operators(path: Path) -> Counter[str]:
-    return Counter(node.op_type for node in onnx.load(path).graph.node)
-
-
-def test_onnxruntime_computes_every_convolution_and_product_in_int8(workload, folder, fp32):
-    path = quantise_onnx.quantise(fp32, workload, case_of(ORT, Precision.INT8), folder, SPEC)
+def optimised(path: Path, folder: Path) -> Counter[str]:
+    """Operators of the graph that ONNX Runtime executes."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found = operators(folder / "optimised.onnx")
+    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def test_onnxruntime_computes_every_convolution_and_product_in_int8(workload, folder, fp32):
+    path = quantise_onnx.quantise(fp32, workload, case_of(ORT, Precision.INT8), folder, SPEC)
+    found = optimised(path, folder)
     assert (found["QLinearConv"], found["QGemm"]) == (2, 2)
     assert not found.keys() & {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul"}
+
+
+def test_unsigned_activations_are_the_same_numbers(workload, folder, fp32):
+    case = case_of(ORT, Precision.INT8)
+    (inputs,) = workload.inputs(BATCH, None, 5)
+    found = []
+    for unsigned in (False, True):
+        style = quantise_onnx.Style("fp32", quantise_onnx.Placement.EVERY, unsigned)
+        path = quantise_onnx.quantise(fp32, workload, case, folder, SPEC, style)
+        kinds = {item.data_type for item in onnx.load(path).graph.initializer}
+        assert (TensorProto.UINT8 in kinds) == unsigned
+        found.append(reference.onnx_reference(path)((inputs,))[0])
+    assert torch.equal(*found)
+
+
+class Residual(nn.Module):
+    """The input of the branch is quantised once and read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        start = torch.relu(self.stem(image))
+        return start + self.right(torch.relu(self.left(start)))
+
+
+def test_onnxruntime_computes_residual_branches_in_int8_too(tmp_path):
+    workload = Tiny(Residual, (3, 8, 8))
+    case = Case(workload.name, ORT, Precision.INT8, BATCH)
+    path = quantise_onnx.quantise(exported(workload, tmp_path), workload, case, tmp_path, SPEC)
+    found = optimised(path, tmp_path)
+    assert found["QLinearConv"] == 3
+    assert not found.keys() & {"Conv", "FusedConv"}
 
 
 def test_a_max_range_is_the_largest_magnitude_of_the_calibration_data(workload, folder, fp32):

@@ -64,7 +64,9 @@ def test_int8_through_onnxruntime_as_it_runs(workload, folder, fp32, fp32_top1, 
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
-@pytest.mark.parametrize("style", [quantise_onnx.TENSORRT_STYLE, quantise_onnx.ONNXRUNTIME_STYLE], ids=str)
+@pytest.mark.parametrize(
+    "style", [quantise_onnx.TENSORRT_STYLE, quantise_onnx.ONNXRUNTIME_STYLE], ids=["tensorrt", "every"]
+)
 def test_the_onnx_model_of_an_engine(workload, folder, fp32, fp32_top1, precision, style):
     case = Case("simple_cnn", BackendName.TENSORRT_ENGINE, precision, BATCH)
     path = quantise_onnx.quantise(fp32, workload, case, folder, style=style)

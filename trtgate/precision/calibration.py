@@ -47,14 +47,14 @@ class CalibrationSpec:
         CalibrationError: a count below 1.
     """
 
-    count: int = 128
+    count: int = 64
     seed: int = 0
     method: Method = Method.MAX
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise CalibrationError(
-                f"The calibration count is {self.count}.", "Calibrate with at least 1 example; 128 is the default."
+                f"The calibration count is {self.count}.", "Calibrate with at least 1 example; 64 is the default."
             )
 
     def to_json(self) -> dict[str, object]:

@@ -45,10 +45,13 @@ class Style:
     Args:
         high_precision: datatype of everything that is not quantised.
         placement: which nodes are quantised.
+        unsigned_activations: write int8 activations as uint8 with zero point 128, the same numbers in another
+            encoding, which is what ONNX Runtime's x86 kernels multiply with int8 weights.
     """
 
     high_precision: Literal["fp32", "fp16", "bf16"]
     placement: Placement
+    unsigned_activations: bool = False
 
 
 def run(
@@ -108,6 +111,8 @@ def run(
                 f"ModelOpt could not quantise {onnx_path.name} to {precision} ({type(error).__name__}: {error}).",
                 "Check that this ONNX model runs in ONNX Runtime; if it does, report this to ModelOpt.",
             ) from error
+    if style.unsigned_activations and precision is Precision.INT8:
+        _make_activations_unsigned(quantised)
     return quantised, tuple(dict.fromkeys(warnings))
 
 
@@ -160,6 +165,33 @@ def _every(
         for file in scratch:
             Path(file).unlink(missing_ok=True)
     return quantised
+
+
+def _make_activations_unsigned(model: onnx.ModelProto) -> None:
+    """Move every quantised activation up by 128, which changes its encoding and not its value.
+
+    ONNX Runtime does this itself only where a QuantizeLinear feeds a single DequantizeLinear, and on x86 leaves the
+    convolution behind any other one, such as the start of a residual branch, in floating point.
+    """
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    constants = {tensor.name for tensor in model.graph.initializer}
+    encoded = {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] not in constants
+    }
+    zero_point = numpy_helper.from_array(np.array(128, np.uint8), "activation_zero_point_uint8")
+    model.graph.initializer.append(zero_point)
+    for node in model.graph.node:
+        if (node.op_type == "QuantizeLinear" and node.output[0] in encoded) or (
+            node.op_type == "DequantizeLinear" and node.input[0] in encoded
+        ):
+            node.input[2] = zero_point.name
+    for value in model.graph.value_info:
+        if value.name in encoded:
+            value.type.tensor_type.elem_type = TensorProto.UINT8
 
 
 def _opset(model: onnx.ModelProto) -> int:
