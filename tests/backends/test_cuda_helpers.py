@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -161,3 +163,24 @@ def test_outputs_come_in_the_workloads_order_where_the_names_survived() -> None:
     one, two = torch.zeros(1), torch.zeros(2)
     assert in_order({"b": two, "a": one}, ("a", "b")) == (one, two)
     assert in_order({"x": two, "y": one}, ("a", "b")) == (two, one)
+
+
+def test_an_error_that_is_kept_does_not_keep_what_did_not_fit() -> None:
+    class Big:
+        pass
+
+    alive: list[weakref.ref[Big]] = []
+
+    def deep() -> None:
+        big = Big()
+        alive.append(weakref.ref(big))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    def build() -> None:
+        with cuda_device.device_memory_of("case"):
+            deep()
+
+    with pytest.raises(OutOfDeviceMemoryError) as kept:
+        build()
+    assert kept.value.__cause__ is not None
+    assert alive[0]() is None

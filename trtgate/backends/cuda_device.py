@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -68,7 +69,9 @@ def device_memory_of(what: str) -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise out_of_memory(what, str(error)) from error
+        # The frames below hold the very tensors that did not fit, and an error may be kept for a report.
+        traceback.clear_frames(error.__traceback__)
+        raise out_of_memory(what, str(error)) from error.with_traceback(None)
 
 
 def out_of_memory(what: str, detail: str) -> OutOfDeviceMemoryError:

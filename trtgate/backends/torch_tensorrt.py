@@ -72,6 +72,7 @@ class TorchTensorRTBackend(Backend):
             runner.facts.plan_bytes = compiled.engine_bytes
             runner.facts.from_cache = compiled.from_cache
             runner.facts.details.update(compiled.details)
+            runner.facts.details["engines_with_standing_outputs"] = runner.engine_count
             with context.stopwatch.stage("jit"):
                 runner.warm_up(_WARM_UP_CALLS)
             if case.execution is Execution.GRAPH:
@@ -93,6 +94,11 @@ class TorchTensorRTRunner(ModuleRunner):
             # A fresh output a call is the package's default for the last engine; ours may be overwritten, by contract.
             engine.set_output_tensors_as_unowned(False)
             engine.use_pre_allocated_outputs = True
+
+    @property
+    def engine_count(self) -> int:
+        """Engines that were found in the module and told to keep their outputs."""
+        return len(self._engines)
 
     def inspector_json(self) -> tuple[str, ...]:
         """What each engine tells of its layers, as TensorRT's inspector writes it, in the module's order."""

@@ -190,7 +190,7 @@ class TensorRTEngineRunner(Runner):
             self._graph.close()
             self._graph = None
         self.__dict__.pop("enqueue", None)
-        self._execute = self._execution = self._runtime_cache = None
+        self._execute = self._execution = self._runtime_config = self._runtime_cache = None
         self._engine = self._runtime = None
         self._inputs.close()
         self._outputs = ()
