@@ -95,3 +95,8 @@ def _short_exponent(value: float) -> str:
         return "0"
     mantissa, exponent = f"{value:.0e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def printable(text: str) -> str:
+    """Text without control characters: a stored record must not drive the terminal or break a file's format."""
+    return "".join(mark if mark.isprintable() or mark == "\n" else "\N{REPLACEMENT CHARACTER}" for mark in text)

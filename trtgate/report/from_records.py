@@ -14,6 +14,8 @@ from trtgate.report import figures
 from trtgate.report.rows import Bounds, ParityCell, Range, Row
 
 _TIMES = (Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT)
+# `trtgate.judge.stats` gives no interval for fewer.
+_FEWEST_SAMPLES = 5
 _WORDS = {
     Outcome.MEASURED: "passed",
     Outcome.KNOWN_FAILURE: "known fail",
@@ -90,12 +92,17 @@ def _samples(record: Record | None) -> npt.NDArray[np.float64] | None:
 
 def _median(record: Record | None, confidence: float) -> Bounds | None:
     samples = _samples(record)
-    return median_interval(samples, confidence) if samples is not None else None
+    if samples is None or not len(samples):
+        return None
+    if len(samples) < _FEWEST_SAMPLES:
+        # Too few for an interval: their range is all that can be said.
+        return Range(float(np.median(samples)), float(samples.min()), float(samples.max()))
+    return median_interval(samples, confidence)
 
 
 def _speedups(record: Record | None, confidence: float) -> dict[str, Bounds]:
     samples = _samples(record)
-    if record is None or samples is None:
+    if record is None or samples is None or len(samples) < _FEWEST_SAMPLES:
         return {}
     return {
         name: paired_ratio(samples, baseline.series.values, confidence) for name, baseline in record.baselines.items()

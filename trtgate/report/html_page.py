@@ -64,7 +64,7 @@ def page(
         for group in group_skips(skipped)
     )
     absent = f"<h2>Not run</h2><ul>{groups}</ul>" if groups else ""
-    return (
+    text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
@@ -73,6 +73,7 @@ def page(
         f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{escape(name)}</th>" for name in head)}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>\n<ul class='soft'>{meaning}</ul>{absent}\n</body></html>\n"
     )
+    return figures.printable(text)
 
 
 def _row(row: Row, names: Sequence[str], histories: Mapping[str, History] | None) -> str:

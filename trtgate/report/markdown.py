@@ -29,10 +29,11 @@ def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
         lines.append(f"Environment: **{sheet.environment.verdict}**. {escape(sheet.environment.reason)}")
     lines.append("")
     loud, quiet = split(sheet.by_gravity)
-    budget = limit - sum(map(len, lines)) - 400
+    # Room for the two sentences that count what was left out, and for the frame of the second table.
+    budget = limit - _length(lines) - 600
     if loud:
         shown, left_out = _within(_entries(loud), budget)
-        budget -= sum(map(len, shown))
+        budget -= _length(shown)
         lines += [*shown, *_left_out(left_out), ""]
     if quiet:
         shown, left_out = _within(_entries(quiet), budget)
@@ -77,15 +78,15 @@ def run_table(
 
 def escape(text: str) -> str:
     """Text that can neither break a table nor become markup."""
-    made = html.escape(text, quote=False).replace("\\", "\\\\")
-    for mark in "|*_`[]":
+    made = html.escape(figures.printable(text), quote=False).replace("\\", "\\\\").replace("`", "&#96;")
+    for mark in "|*_[]":
         made = made.replace(mark, f"\\{mark}")
     return " ".join(made.split())
 
 
 def code(text: str) -> str:
     """Text as a code span; what would end the span or the table's cell is replaced."""
-    return "`" + " ".join(text.replace("`", "'").replace("|", "/").split()) + "`"
+    return "`" + " ".join(figures.printable(text).replace("`", "'").replace("|", "/").split()) + "`"
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
@@ -136,13 +137,17 @@ def _entries(entries: Iterable[Entry]) -> list[str]:
 
 def _within(lines: list[str], budget: int) -> tuple[list[str], int]:
     """The lines that fit, and how many rows were left out; heading and one row always stay."""
-    kept, used = lines[:3], sum(map(len, lines[:3]))
+    kept, used = lines[:3], _length(lines[:3])
     for line in lines[3:]:
         used += len(line) + 1
         if used > budget:
             break
         kept.append(line)
     return kept, len(lines) - len(kept)
+
+
+def _length(lines: Iterable[str]) -> int:
+    return sum(len(line) + 1 for line in lines)
 
 
 def _left_out(count: int) -> list[str]:

@@ -94,7 +94,7 @@ def show(
     """
     console = console or Console()
     if title:
-        console.print(Text(title, style="bold underline"))
+        console.print(Text(figures.printable(title), style="bold underline"))
     if rows:
         console.print(Group(*_tables(rows, confidence, console.width), ""))
         console.print(Group(*(Text(sentence, style="dim") for sentence in legend(rows)), ""))
@@ -225,7 +225,9 @@ def _notes(rows: Iterable[Row]) -> list[RenderableType]:
     if not noted:
         return []
     lines: list[RenderableType] = [Text("Why:", style="bold")]
-    lines += [Text(f"  {row.case}: {row.verdict + ', ' if row.verdict else ''}{row.note}") for row in noted]
+    lines += [
+        Text(figures.printable(f"  {row.case}: {row.verdict + ', ' if row.verdict else ''}{row.note}")) for row in noted
+    ]
     return lines
 
 
@@ -236,5 +238,5 @@ def _skips(skipped: Iterable[tuple[str, str]]) -> list[RenderableType]:
     lines: list[RenderableType] = [Text("Skipped:", style="bold")]
     for group in groups:
         named = ", ".join(group.cases[:3]) + (f" and {len(group.cases) - 3} more" if len(group.cases) > 3 else "")
-        lines.append(Text(f"  {len(group.cases)} x {group.reason} ({named})"))
+        lines.append(Text(figures.printable(f"  {len(group.cases)} x {group.reason} ({named})")))
     return lines

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trtgate.judge.verdict import Verdict
+from trtgate.report.figures import printable
 from trtgate.report.sheet import Sheet, split
 
 STYLES = {
@@ -30,10 +31,10 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
         console: where to print; the standard output without one.
     """
     console = console or Console()
-    console.print(Text(f"base {sheet.base}\nhead {sheet.head}", style="bold"))
+    console.print(Text(printable(f"base {sheet.base}\nhead {sheet.head}"), style="bold"))
     for line in (sheet.machine, *sheet.notes):
         if line:
-            console.print(Text(line, style="dim"))
+            console.print(Text(printable(line), style="dim"))
     loud, quiet = split(sheet.by_gravity)
     if loud or quiet:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -46,7 +47,7 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
             table.add_row(Text(entry.case), entry.quantity, verdict, Text(entry.change))
         console.print(table)
     for entry in loud:
-        console.print(Text(f"{entry.case}, {entry.quantity}: {entry.decision.reason}"))
+        console.print(Text(printable(f"{entry.case}, {entry.quantity}: {entry.decision.reason}")))
     if sheet.environment is not None:
-        console.print(Text(f"Environment: {sheet.environment.verdict}. {sheet.environment.reason}"))
+        console.print(Text(printable(f"Environment: {sheet.environment.verdict}. {sheet.environment.reason}")))
     console.print(Text(f"{sheet.command}: {sheet.headline}", style="bold"))

@@ -1,0 +1,336 @@
+"""What the reports print: legible, complete, escaped; they decide nothing."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from trtgate.judge.stats import Interval
+from trtgate.judge.trend import ChangePoint
+from trtgate.judge.verdict import Decision, Verdict
+from trtgate.policy import Policy
+from trtgate.record import Outcome, OutputError, Parity
+from trtgate.report import figures, html_page, junit, markdown, sparkline, terminal, trends, verdicts
+from trtgate.report.from_records import machine_of, rows_of, skips_of
+from trtgate.report.rows import ParityCell, Range, Row, group_skips, legend
+from trtgate.report.sheet import Entry, Sheet
+
+_EVIL = "<script>alert(1)</script>|`*_[x](javascript:1)\x00\x1b[31m"
+
+
+def _span(middle: float) -> Range:
+    return Range(middle, middle * 0.99, middle * 1.01)
+
+
+@pytest.fixture
+def rows():
+    cells = {"eager": _span(3.33), "eager_graph": _span(2.11), "inductor": _span(1.5)}
+    return [
+        Row(
+            "mobilenet_v3_small-tensorrt_engine-fp16-b1-graph",
+            device_s=_span(0.213e-3),
+            latency_s=_span(0.25e-3),
+            throughput_per_s=_span(4695.0),
+            device_speedups=cells,
+            latency_speedups={"eager": _span(13.9), "eager_graph": _span(2.0), "inductor": _span(123.4)},
+            parity=ParityCell(4.1e-4, 1.2e-3),
+            verdict="incomparable",
+            note="Recorded on another driver.",
+        ),
+        Row("mobilenet_v3_small-torch_tensorrt-fp16-b1-stream", verdict="failed", note="Parity [logits] failed."),
+        Row("resnet18-eager-fp16-b8s128-stream-cold", device_s=_span(0.84e-3), verdict="passed"),
+    ]
+
+
+@pytest.fixture
+def sheet():
+    slower = Decision(Verdict.SLOWER, "beyond_margin", "Slower than the margin.", Interval(1.05, 1.04, 1.06, 0.99))
+    entries = [
+        Entry(
+            "a-same", "device", Decision(Verdict.SAME, "within_margin", "Same.", Interval(1, 0.999, 1.001, 0.9)), True
+        ),
+        Entry("b-slower", "device", slower, False),
+        Entry("c-unsure", "latency", Decision(Verdict.INCONCLUSIVE, "too_noisy", "Too noisy."), False),
+        Entry("d-gone", "device", Decision(Verdict.MISSING, "vanished", "Vanished."), False),
+        Entry("e-faster", "device", Decision(Verdict.FASTER, "beyond_margin", "Faster."), True),
+    ]
+    environment = Decision(Verdict.SAME, "aa_agrees", "Identical code looks identical.")
+    return Sheet("trtgate gate", "main", "HEAD", "regression", tuple(entries), environment, "NVIDIA H100")
+
+
+def _printed(width: int, rows, **options) -> str:
+    text = io.StringIO()
+    terminal.show(rows, console=Console(file=text, width=width), **options)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_fits_and_keeps_whole_numbers(rows, width):
+    shown = _printed(width, rows, confidence=0.99, title="NVIDIA H100", skipped=[("x", "Needs a GPU.")])
+    assert all(len(line) <= width for line in shown.splitlines())
+    for figure in ("0.213", "0.250", "4e-4", "incomparable", "tensorrt_engine graph", "mobilenet_v3_small fp16 b1"):
+        assert figure in shown, figure
+    assert "resnet18 fp16 b8s128 cold" in shown
+    assert "…" not in shown
+
+
+def test_a_wide_table_has_intervals_a_narrow_one_their_lower_ends(rows):
+    wide, narrow = _printed(120, rows, confidence=0.99), _printed(80, rows, confidence=0.99)
+    assert "3.33 [3.30 3.36]" in wide
+    assert "13.9 [13.8 14.0]" in wide
+    assert "4,695" in wide
+    assert "99% interval" in wide
+    assert "≥3.30" in narrow
+    assert "3.33 [" not in narrow
+
+
+def test_device_and_latency_speedups_stand_on_lines_of_their_own(rows):
+    lines = _printed(120, rows).splitlines()
+    (device,) = (line for line in lines if "tensorrt_engine graph" in line and "device" in line)
+    latency = lines[lines.index(device) + 1]
+    assert "3.33" in device
+    assert "13.9" in latency
+    assert "latency" in latency
+
+
+def test_skips_are_grouped_by_reason(rows):
+    skipped = [(f"case{number}", "Needs a GPU.") for number in range(5)] + [("other", "No bf16.")]
+    shown = " ".join(_printed(120, rows, skipped=skipped).split())
+    assert "5 x Needs a GPU. (case0, case1, case2 and 2 more)" in shown
+    assert "1 x No bf16. (other)" in shown
+    assert [group.reason for group in group_skips(skipped)] == ["Needs a GPU.", "No bf16."]
+
+
+def test_markup_in_a_reason_is_text(rows):
+    shown = _printed(120, [Row("a-b", verdict="failed", note="[bold]x[/bold] [/nonsense]")])
+    assert "[bold]x[/bold] [/nonsense]" in shown
+
+
+def test_the_legend_names_only_what_is_shown(rows):
+    assert legend([]) == []
+    assert len(legend(rows)) == 4
+    (only,) = legend([Row("a", latency_s=_span(1e-3))])
+    assert only.startswith("latency: what a caller waits")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.000213, "2.13e-04"), (0.0123, "0.0123"), (0.1, "0.100"), (0.9999, "1.00"), (9.999, "10.0"),
+     (12.34, "12.3"), (99.96, "100"), (4695, "4,695"), (2.5e6, "2.50e+06")],
+)  # fmt: skip
+def test_numbers_have_three_digits(value, text):
+    assert figures.significant(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")])
+def test_durations(seconds, text):
+    assert figures.duration(seconds) == text
+
+
+def test_progress_tells_what_and_how_much():
+    assert terminal.progress(3, 96, "building x", 200) == "[ 3/96   3%, about 3 min 20 s left] building x"
+    assert terminal.progress(0, 0, "x") == "[0/0   -] x"
+
+
+def test_rows_come_from_records(make_record, h100):
+    outputs = (
+        OutputError(name="a", relative_l2=1e-4, yardstick=1e-4, bound=1e-3, max_abs=1, cosine=1),
+        OutputError(name="b", relative_l2=8e-4, yardstick=1e-4, bound=1e-3, max_abs=1, cosine=1),
+    )
+    parity = Parity(passed=True, reference="float64", batches=4, outputs=outputs)
+    records = [
+        make_record(median_s=1e-3, baselines={"eager": 3e-3}, parity=parity),
+        make_record(quantity="latency", median_s=2e-3),
+        make_record(quantity="throughput", median_s=0.5e-3),
+        make_record(quantity="plan", median_s=24 * 2**20, samples=1),
+        make_record("vit_b_16-tensorrt_engine-fp8-b1-graph", outcome=Outcome.KNOWN_FAILURE, reason="RTX."),
+        make_record("vit_b_16-torch_tensorrt-fp16-b1-stream", outcome=Outcome.SKIPPED, reason="Needs a GPU."),
+    ]
+    one, two = rows_of(records, 0.99)
+    assert one.device_s.estimate == pytest.approx(1e-3, rel=0.01)
+    assert one.device_speedups["eager"].low < 3 < one.device_speedups["eager"].high * 1.01
+    assert one.throughput_per_s.estimate == pytest.approx(2000, rel=0.01)
+    assert one.throughput_per_s.low < one.throughput_per_s.high
+    assert one.parity == ParityCell(8e-4, 1e-3)
+    assert one.details == {"plan": "24.0 MiB"}
+    assert (one.verdict, two.verdict, two.note) == ("passed", "known fail", "RTX.")
+    assert skips_of(records) == [("vit_b_16-torch_tensorrt-fp16-b1-stream", "Needs a GPU.")]
+    assert machine_of(records).startswith(f"{h100.gpu}, driver {h100.driver}")
+    (judged,) = rows_of(records[:1], 0.99, {records[0].case: ("slower", "By 5%.")})
+    assert (judged.verdict, judged.note) == ("slower", "By 5%.")
+
+
+def test_the_closing_table_of_a_run_is_lines(make_record):
+    records = [make_record(baselines={"eager": 1e-3})]
+    lines = terminal.summary(records, Policy(), [("x", "Needs a GPU.")], width=100)
+    assert all("\x1b" not in line for line in lines)
+    assert any("0.340" in line for line in lines)
+    assert any("Needs a GPU." in line for line in lines)
+    assert any("\x1b" in line for line in terminal.summary(records, Policy(), width=100, colour=True))
+
+
+def test_few_samples_do_not_break_the_table(make_record):
+    (row,) = rows_of([make_record(samples=2, baselines={"eager": 1e-3})], 0.99)
+    assert row.device_s.low <= row.device_s.estimate <= row.device_s.high
+    assert row.device_speedups == {}
+
+
+def test_a_comparison_puts_the_gravest_first(sheet):
+    assert [entry.case for entry in sheet.by_gravity] == ["b-slower", "d-gone", "c-unsure", "e-faster", "a-same"]
+    assert sheet.headline == "regression: 1 slower, 1 missing, 1 inconclusive, 1 faster, 1 same"
+    text = io.StringIO()
+    verdicts.show(sheet, Console(file=text, width=100))
+    shown = text.getvalue()
+    assert shown.index("b-slower") < shown.index("a-same")
+    assert "+5.0% [+4.0%, +6.0%]" in shown
+    assert "Identical code looks identical." in shown
+
+
+def test_json_holds_everything(sheet):
+    data = json.loads(json.dumps(sheet.to_json(), allow_nan=False))
+    assert (data["outcome"], len(data["entries"]), data["environment"]["verdict"]) == ("regression", 5, "same")
+    assert data["entries"][0] | {"verdict": "slower", "ratio": 1.05, "low": 1.04, "passes": False} == data["entries"][0]
+
+
+def test_junit_has_one_failure_a_regression_and_no_green_skip(sheet):
+    suite = ET.fromstring(junit.comparison(sheet))[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "2", "1")
+    kinds = {test.get("name"): [child.tag for child in test] for test in suite}
+    assert kinds == {
+        "a-same": [], "e-faster": [], "b-slower": ["failure"], "d-gone": ["failure"], "c-unsure": ["error"],
+    }  # fmt: skip
+    assert "+5.0%" in suite.find("testcase/failure").get("message")
+
+
+def test_junit_of_nothing_or_of_a_disturbed_machine_is_red(sheet):
+    nothing = Sheet("trtgate gate", "a", "b", "nothing_compared", ())
+    assert ET.fromstring(junit.comparison(nothing))[0].get("errors") == "1"
+    invalid = Decision(Verdict.INVALID, "aa_differs", "Identical code looks different.")
+    disturbed = Sheet("trtgate gate", "a", "b", "invalid", sheet.entries[:1], invalid)
+    suite = ET.fromstring(junit.comparison(disturbed))[0]
+    assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+
+
+def test_markdown_of_a_comparison(sheet):
+    text = markdown.comparison(sheet)
+    assert text.startswith("### trtgate gate: regression: 1 slower")
+    assert "| `b-slower` | device | **slower** | +5.0% \\[+4.0%, +6.0%\\] | Slower than the margin. |" in text
+    assert text.index("b-slower") < text.index("<details>") < text.index("a-same")
+
+
+def test_markdown_keeps_to_the_limit_of_a_comment_and_says_so(sheet):
+    many = Sheet("t", "a", "b", "regression", sheet.entries * 500)
+    text = markdown.comparison(many, limit=20_000)
+    assert len(text) <= 20_000
+    assert re.search(r"and \d+ more, left out for length", text)
+    assert "b-slower" in text
+
+
+def test_nothing_from_a_record_becomes_markup(sheet):
+    evil = Sheet(_EVIL, _EVIL, _EVIL, "regression", (Entry(_EVIL, _EVIL, Decision(Verdict.NEW, "x", _EVIL), False),))
+    rows = [Row(_EVIL, device_s=_span(1e-3), verdict=_EVIL, note=_EVIL)]
+    for text in (markdown.comparison(evil), markdown.run_table(rows, skipped=[(_EVIL, _EVIL)], machine=_EVIL)):
+        outside_code = re.sub(r"`[^`]*`", "", text)
+        assert "<script>" not in outside_code
+        assert "](javascript" not in outside_code.replace("\\]", "")
+        for line in text.splitlines():
+            if line.startswith("| "):
+                assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", _head_of(text, line))), line
+    page = html_page.page(rows, title=_EVIL, skipped=[(_EVIL, _EVIL)], histories={_EVIL: html_page.History([1, 2])})
+    assert "<script" not in page
+    ET.fromstring(junit.comparison(evil))
+
+
+def _head_of(text: str, line: str) -> str:
+    lines = text.splitlines()
+    place = lines.index(line)
+    return next(
+        lines[number - 1] for number in range(min(place + 1, len(lines) - 1), 0, -1) if lines[number].startswith("|---")
+    )
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "line", "polyline", "circle"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_fetches_nothing(rows):
+    history = {rows[0].case: html_page.History([1.0, 1.01, 1.2, 1.21], [2])}
+    page = html_page.page(rows, title="NVIDIA H100", histories=history, confidence=0.99)
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    names = [name for name, _ in tags.seen]
+    assert names.count("tr") == len(rows) + 1
+    assert {"polyline", "circle", "line"} <= set(names)
+    assert not any(key in attributes for _, attributes in tags.seen for key in ("src", "href", "onload"))
+    assert not {"script", "link", "img", "iframe"} & set(names)
+    assert "prefers" in page or "light dark" in page
+
+
+def test_a_sparkline_shows_the_last_run_and_every_step():
+    drawn = sparkline.svg([1.0] * 500 + [1.2] * 500, [500])
+    assert drawn.count('class="mark"') == 1
+    points = re.search(r'points="([^"]+)"', drawn).group(1).split()
+    assert len(points) <= 320
+    assert re.search(r'cx="157\.0" cy="3\.0"', drawn)
+    assert sparkline.svg([]) == ""
+    assert "nan" not in sparkline.svg([0.0])
+
+
+def test_readme_tables_have_every_time_and_what_it_means(rows):
+    text = markdown.run_table(rows, machine="NVIDIA H100", confidence=0.99, skipped=[("x", "Needs a GPU.")])
+    assert "**mobilenet\\_v3\\_small**" in text
+    assert "| 0.213 | 0.250 | 4,695 | 3.33 \\[3.30 3.36\\]" in text
+    assert "- device: what the GPU works on" in text
+    assert "- 1 x Needs a GPU." in text
+
+
+def test_trends_in_every_form():
+    step = ChangePoint(6, "a" * 40, "b" * 40, Interval(1.2, 1.19, 1.21, 0.99), 1e-9, 6)
+    found = trends.Trend((trends.Finding("h100", "resnet18-eager-fp16-b8-stream", "device", step),), 2, 24, 1)
+    text = io.StringIO()
+    trends.show(found, Console(file=text, width=120))
+    assert "aaaaaaaaaaaa..bbbbbbbbbbbb" in text.getvalue()
+    assert "+20.0% [+19.0%, +21.0%]" in text.getvalue()
+    assert "1 change point in 2 histories with 24 points; 1 too short" in text.getvalue()
+    assert "`aaaaaaaaaaaa..bbbbbbbbbbbb`" in trends.as_markdown(found)
+    assert found.to_json()["change_points"][0]["after"] == "b" * 40
+    assert trends.Trend((), 2, 24, 0).headline == "No change point in 2 histories with 24 points."
+
+
+def test_the_command_line_owns_no_exit_code_outside_cli():
+    """Rooms return words; only cli.py may turn them into numbers."""
+    done = subprocess.run(
+        [
+            "grep",
+            "-rnE",
+            r"sys\.exit|SystemExit|os\._exit|ExitCode\.",
+            "trtgate/report",
+            "trtgate/store",
+            "trtgate/judge",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=sys.modules["trtgate"].__path__[0] + "/..",
+    )
+    assert done.stdout == ""
