@@ -21,6 +21,7 @@ from trtgate.case import Case, Execution
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from trtgate.backends.bound_inputs import BoundInputs
     from trtgate.backends.trt_runtime import Flavour
     from trtgate.workloads.base import Workload
 
@@ -85,9 +86,7 @@ class TorchTensorRTBackend(Backend):
 class TorchTensorRTRunner(ModuleRunner):
     """Calls a compiled module whose engines keep standing outputs, so that an inference allocates nothing."""
 
-    def __init__(
-        self, module: Module, inputs: torch_tensorrt_module.BoundInputs, stream: torch.cuda.Stream | None
-    ) -> None:
+    def __init__(self, module: Module, inputs: BoundInputs, stream: torch.cuda.Stream | None) -> None:
         super().__init__(module, inputs, stream)
         self._engines = torch_tensorrt_module.engines(module)
         for engine in self._engines:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trtgate.backends import trt_build, trt_runtime
-from trtgate.backends.bound_inputs import BoundInputs
 from trtgate.backends.plan_cache import PlanCache
 from trtgate.case import Precision
 from trtgate.errors import BuildError, ExportError
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext
     from trtgate.case import Case
     from trtgate.workloads.base import Workload
-
-__all__ = ["BoundInputs", "Compiled", "compiled", "coverage", "engines"]
 
 
 @dataclass(frozen=True, slots=True)
