@@ -161,7 +161,7 @@ def test_a_precision_in_which_plain_pytorch_overflows_is_refused(cpu_context):
 
 def test_a_precision_in_which_any_answer_would_pass_is_refused(cpu_context):
     """Logits of 1e-8 are denormal in float16: plain PyTorch is wrong by most of their norm."""
-    with pytest.raises(ParityError, match=r"own error at fp16 is .* of the norm of output 'logits'.*more than 0.3"):
+    with pytest.raises(ParityError, match=r"own error at fp16 is .* of the norm of output 'logits'.*more than 0.5"):
         compared(cpu_context, precision="fp16", logit_scale=1e-7)
 
 

@@ -23,7 +23,7 @@ from trtgate.precision.sqnr import sqnr_db
 from trtgate.record import OutputError, Parity
 from trtgate.workloads.base import Workload
 
-__all__ = ["Reference", "compare", "reference", "reference_key", "require"]
+__all__ = ["Reference", "compare", "place", "reference", "reference_key", "require"]
 
 _MOST_DB = 300.0  # of float64 itself; equal outputs would be infinitely far above noise, which JSON cannot say
 
