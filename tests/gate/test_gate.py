@@ -142,3 +142,15 @@ def test_cases_that_neither_side_can_run_compare_nothing(run_gate, tmp_path):
     head = write_tree(tmp_path / "head", {"small": "layers=2"})
     with pytest.raises(NothingComparedError, match="graph"):
         run_gate(base, head, "--case", "small-eager-fp32-b4-graph")
+
+
+def test_what_a_build_states_is_judged_without_a_clock(run_gate, tmp_path):
+    base = write_tree(tmp_path / "base", {"small": "layers=2"})
+    head = write_tree(tmp_path / "head", {"small": "layers=6"})
+    quantities = ("optimisation", "plan", "parity")
+    options = [option for quantity in quantities for option in ("--quantity", quantity)]
+    _, report, _ = run_gate(base, head, "--case", "small-onnxruntime-fp32-b4-stream", *options)
+    verdicts = {entry["quantity"]: entry["verdict"] for entry in report["entries"]}
+    assert verdicts["optimisation"] == "slower"  # three times the kernels
+    assert report["environment"] is None  # nothing was timed, so that no A/A arm is missing
+    assert verdicts["parity"] in ("same", "slower", "faster")

@@ -15,6 +15,7 @@ from trtgate.gate.plan import AA, BASE, CHANGE, HEAD
 from trtgate.gate_settings import TIMED
 from trtgate.judge.baseline import compare_runs
 from trtgate.judge.environment import environment_valid
+from trtgate.judge.optimised import judge_census
 from trtgate.judge.pairs import log_ratio
 from trtgate.judge.presence import judge_absence, judge_disturbed
 from trtgate.judge.sequential import NeedMore, Sequential
@@ -49,6 +50,7 @@ class Evidence:
     _ratios: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {CHANGE: {}, AA: {}})
     _builds: dict[tuple[str, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     _parity: dict[tuple[str, str], Parity] = field(default_factory=dict)
+    _census: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def timed(self) -> tuple[Quantity, ...]:
@@ -100,6 +102,10 @@ class Evidence:
         found = Parity.model_validate(parity)
         self._parity[case, role] = found
         return "" if found.passed else f"its outputs are wrong: {found.message}"
+
+    def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
+        """Take in what the optimiser made of a case; the first build of a side speaks for it."""
+        self._census.setdefault((case, role), census)
 
     def failed(self, case: str, problems: Mapping[str, TrtgateError | str]) -> None:
         """Close a case that could not be built, proven or timed; by role what was wrong. Without problems nothing."""
@@ -154,7 +160,7 @@ class Evidence:
                 made[key] = Decision(Verdict.INVALID, environment.code, environment.reason)
             elif isinstance(answer, Decision):
                 made[key] = answer
-        return made | self._stated()
+        return made | self._stated() | self._optimised()
 
     def _stated(self) -> dict[Key, Decision]:
         wanted = [quantity for quantity in self.quantities if quantity in STATED]
@@ -172,6 +178,16 @@ class Evidence:
         if not {record.key for record in base} & {record.key for record in head}:
             return {}
         return {(made.case, made.quantity): made.decision for made in compare_runs(base, head, self.policy.judge)}
+
+    def _optimised(self) -> dict[Key, Decision]:
+        made: dict[Key, Decision] = {}
+        for case in self._cases:
+            base, head = (self._census.get((case, role), {"facts": None}) for role in (BASE, HEAD))
+            if base["facts"] is None:
+                continue  # nobody can tell, as of an eager model: there is nothing that could become worse
+            absence = judge_absence("", "" if head["facts"] is not None else head.get("reason", "it was not inspected"))
+            made[case, Quantity.OPTIMISATION] = absence or judge_census(base["facts"], head["facts"])
+        return made
 
     def _answers(self) -> dict[Key, Decision | NeedMore]:
         ratios = self._ratios[CHANGE]

@@ -1,4 +1,4 @@
-"""Quantities that a build states rather than a clock: plan size, memory, build time, layer census, parity error."""
+"""Quantities that a build states rather than a sampler: plan size, memory, build time, parity error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from trtgate.case import Quantity
 from trtgate.record import Identity, Outcome, Parity, Record, Series
 
-STATED = (Quantity.PARITY, Quantity.PLAN, Quantity.MEMORY, Quantity.BUILD, Quantity.OPTIMISATION)
+STATED = (Quantity.PARITY, Quantity.PLAN, Quantity.MEMORY, Quantity.BUILD)
 
 
 def stated_records(
@@ -54,8 +54,6 @@ def stated_records(
     if Quantity.BUILD in quantities:
         cached = any(build.get("from_cache") for build in builds)
         add(Quantity.BUILD, [sum(build["stages_s"].values()) for build in builds], {"from_cache": cached})
-    if Quantity.OPTIMISATION in quantities and builds[0].get("census"):
-        add(Quantity.OPTIMISATION, [float(len(builds))], builds[0]["census"])
     if Quantity.PARITY in quantities and parity is not None:
         add(Quantity.PARITY, [output.relative_l2 for output in parity.outputs])
     return made

@@ -12,10 +12,19 @@ import torch
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import Case, Execution, Quantity
-from trtgate.errors import BackendAbsentError, TrtgateError, UnknownValueError, UsageError
+from trtgate.errors import (
+    BackendAbsentError,
+    InspectionError,
+    TrtgateError,
+    UnknownValueError,
+    UnsupportedCaseError,
+    UsageError,
+)
 from trtgate.gate.injection import Lengthened
+from trtgate.measure import compute_share
 from trtgate.measure import device as devices
 from trtgate.measure import parity as parity_of
+from trtgate.measure.inspect_case import inspect_case
 from trtgate.measure.memory import measure_build
 from trtgate.measure.placement import on_stream, place
 from trtgate.measure.timing import BuildStopwatch, Sampler
@@ -107,10 +116,8 @@ class Host:
             "plan_bytes": facts.plan_bytes,
             "device_memory_bytes": facts.device_memory_bytes,
             "footprint_bytes": footprint.total_bytes,
-            "census": _census(runner),
             "from_cache": facts.from_cache,
             "captured": facts.captured,
-            "details": facts.details,
         }
 
     def parity(self, name: str) -> dict[str, Any]:
@@ -127,6 +134,17 @@ class Host:
                 entry.runner.bind(place(inputs, context))
         entry.samplers.clear()
         return found.model_dump(mode="json")
+
+    def census(self, name: str) -> dict[str, Any]:
+        """What the optimiser made of a case: ``facts``, or None and the ``reason`` why nobody can tell."""
+        entry = self._entry(name)
+        try:
+            with tf32.scope(entry.case.precision):
+                found = inspect_case(self._workload(entry.case), entry.case, self._context(BuildStopwatch()))
+        except (UnsupportedCaseError, InspectionError) as error:
+            return {"facts": None, "reason": str(error)}
+        told = compute_share.facts(found.census)
+        return {"facts": told | ({"coverage": found.coverage} if found.coverage else {}), "reason": ""}
 
     def warm_up(self, name: str, quantity: str) -> dict[str, Any]:
         """Run a case until its times are steady."""
@@ -227,11 +245,3 @@ class Host:
         except Exception as error:  # noqa: BLE001 - a tree that breaks one backend must not hide the other cases
             return f"{type(error).__name__}: {error}"
         return "" if answer else answer.reason or "The backend refuses the case."
-
-
-def _census(runner: Runner) -> dict[str, Any]:
-    """What can be said exactly of the optimised model; empty where the runtime says nothing."""
-    facts = runner.facts
-    told = {"captured": facts.captured} | ({} if facts.layers is None else {"layers": facts.layers})
-    census = facts.details.get("census")
-    return told | (census if isinstance(census, dict) else {})

@@ -148,6 +148,10 @@ class Member:
         """Compare a runner's outputs with the reference; None when that failed."""
         return self._ask("parity", name)
 
+    def census(self, name: str) -> dict[str, Any] | None:
+        """What the optimiser made of a case: ``facts`` and ``reason``; None when the worker failed."""
+        return self._ask("census", name)
+
     def warm_up(self, name: str, quantity: str) -> bool:
         """Run until steady; False when that failed."""
         return self._ask("warm_up", name, quantity=quantity) is not None

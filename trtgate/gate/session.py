@@ -161,6 +161,12 @@ class Session:
                 problems[role] = member.failures[case]
             elif wrong := self._evidence.built(case, role, member.facts[case], parity):
                 problems[role] = wrong
+            elif Quantity.OPTIMISATION in self.quantities:
+                census = member.census(case)
+                if census is None:
+                    problems[role] = member.failures[case]
+                else:
+                    self._evidence.inspected(case, role, census)
         self._evidence.failed(case, problems)
 
     def _take(self, crew: Crew, contest: Contest) -> None:

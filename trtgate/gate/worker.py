@@ -86,6 +86,7 @@ def _dispatch(host: Any, message: dict[str, Any]) -> dict[str, Any]:
         "survey": host.survey,
         "build": host.build,
         "parity": host.parity,
+        "census": host.census,
         "warm_up": host.warm_up,
         "sample": host.sample,
         "drop": host.drop,
