@@ -93,6 +93,29 @@ def test_onnxruntime_computes_residual_branches_in_int8_too(tmp_path):
     assert not found.keys() & {"Conv", "FusedConv"}
 
 
+class Products(nn.Module):
+    """A linear layer on tokens, which exports as MatMul and Add, and a product of two activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(self.fc(image))
+        return hidden @ hidden.transpose(1, 2)
+
+
+def test_onnxruntime_computes_matrix_products_in_int8_without_a_warning(tmp_path, capfd):
+    workload = Tiny(Products, (4, 16))
+    case = Case(workload.name, ORT, Precision.INT8, BATCH)
+    path = quantise_onnx.quantise(exported(workload, tmp_path), workload, case, tmp_path, SPEC)
+    onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert capfd.readouterr().err == ""
+    found = optimised(path, tmp_path)
+    assert found["QLinearMatMul"] == 2
+    assert not found.keys() & {"MatMul", "Gemm", "FusedMatMul"}
+
+
 def test_a_max_range_is_the_largest_magnitude_of_the_calibration_data(workload, folder, fp32):
     path = quantise_onnx.quantise(fp32, workload, case_of(ORT, Precision.INT8), folder, SPEC)
     report = quantise_onnx.report_of(path)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Scales of fp8 and fp16 exist from this version of the ONNX operator set on.
 _OPSET: Final = 19
-_OUTPUT_QUANTISED: Final = ("Conv", "Gemm")
+_OUTPUT_QUANTISED: Final = ("Conv", "Gemm", "MatMul")
 # ModelOpt's fp8 quantiser refuses any operator but these, convolutions and matrix products among them.
 _FP8_OPERATORS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 _MODELOPT_IS_NOT_REENTRANT: Final = threading.Lock()
@@ -189,6 +189,11 @@ def _make_activations_unsigned(model: onnx.ModelProto) -> None:
             node.op_type == "DequantizeLinear" and node.input[0] in encoded
         ):
             node.input[2] = zero_point.name
+    # ONNX Runtime warns of every constant that nothing reads.
+    read = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     for value in model.graph.value_info:
         if value.name in encoded:
             value.type.tensor_type.elem_type = TensorProto.UINT8

@@ -5,10 +5,10 @@ Two runtimes read the result, and they need different ones:
 * TensorRT: everything that is not quantised becomes fp16, since a strongly typed engine keeps what the model says and
   fp32 there would hide what int8 gains; ModelOpt's rules, which know TensorRT's kernels, place the pairs. Its rule
   against matrix-vector products is off: it would quantise a model differently at batch 1 than at batch 8.
-* ONNX Runtime on the CPU: everything else stays fp32, since its CPU kernels have no fp16; every convolution and matrix
-  product gets pairs, on its output too, since its int8 kernels (QLinearConv, QGemm) are chosen only where both ends
-  are quantised, and TensorRT's rules of thumb (channels in multiples of 16) do not concern it. Activations are encoded
-  unsigned, because its x86 kernels take uint8 times int8.
+* ONNX Runtime on the CPU: everything else stays fp32, since its CPU kernels have no fp16. Every convolution and matrix
+  product gets pairs, since TensorRT's rules of thumb (channels in multiples of 16) do not concern it, and gets one on
+  its output too, since int8 kernels (QLinearConv, QLinearMatMul, QGemm) are chosen only where both ends are quantised.
+  Activations are encoded unsigned, because its x86 kernels take uint8 times int8.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 # Raise it when this file changes what it makes of the same model.
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 _PROTOBUF_LIMIT_BYTES: Final = 2**31 - 1
 
 TENSORRT_STYLE: Final = Style("fp16", Placement.TENSORRT)
