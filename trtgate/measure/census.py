@@ -16,6 +16,8 @@ from trtgate import artefacts
 from trtgate.errors import InspectionError
 
 SCHEMA: Final = 1
+WEIGHTS: Final = "Weights"
+"""Name of a layer's kernel where the runtime gives it none, and only its number of elements for a shape."""
 
 
 class Datatype(StrEnum):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trtgate.errors import InspectionError
-from trtgate.measure.census import Census, Datatype, Layer, Role, SourceNode, TensorUse
+from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, Role, SourceNode, TensorUse
 
 # Myelin's four-letter names of operators that are one operation, so that a name can prove that one is computed. Casts
 # are left out: kernels cast on their own account.
@@ -87,7 +87,7 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     """The datatype of a layer's operands.
 
     A residual or a bias that is fused in may be wider than the product, and a weight may be stored narrower than it is
-    multiplied. So: with a weight, the weight's type if an input shares it, else the widest input's; without, the type
+    multiplied. So: with a weight, the weight's type if an input shares it, else the widest of weight and inputs; without, the type
     that at least two inputs share if the node multiplies two activations, else the first input's for library kernels
     (their first input is the activation) and the widest input's for generated ones.
     """
@@ -98,7 +98,9 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     weights = [use for use in layer.constants if _is_matrix(use)]
     if weights:
         weight = max(weights, key=lambda use: use.elements).datatype
-        return weight if any(use.datatype is weight for use in inputs) else widest
+        return (
+            weight if any(use.datatype is weight for use in inputs) else max(weight, widest, key=lambda one: one.bits)
+        )
     if activations > 1:
         shared, count = Counter(use.datatype for use in inputs).most_common(1)[0]
         return shared if count > 1 else widest
@@ -106,7 +108,7 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
 
 
 def _is_matrix(use: TensorUse) -> bool:
-    return sum(extent > 1 for extent in use.shape) >= 2
+    return use.name == WEIGHTS or sum(extent > 1 for extent in use.shape) >= 2
 
 
 def shares(census: Census) -> dict[Datatype, float]:

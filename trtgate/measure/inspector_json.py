@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from trtgate.errors import InspectionError
-from trtgate.measure.census import Census, Datatype, Layer, TensorUse, datatype_of
+from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, TensorUse, datatype_of
 from trtgate.measure.layer_kinds import operations_of, role_of, sources_of, tactic_of
 
 REBUILD: Final = (
@@ -71,7 +71,7 @@ def _layer(item: Any) -> Layer:
         kind=str(item.get("LayerType", "")),
         inputs=_tensors(item.get("Inputs")),
         outputs=_tensors(item.get("Outputs")),
-        constants=_tensors(item.get("Constants")),
+        constants=_tensors(item.get("Constants")) + _weights(item.get("Weights")),
         tactic=str(item.get("TacticName", "")),
         stream=int(item.get("StreamId", 0) or 0),
         metadata=str(item.get("Metadata", "")),
@@ -114,6 +114,13 @@ def tensor_use(fields: Mapping[str, Any], shape: tuple[int, ...]) -> TensorUse:
     if kind is Datatype.UNKNOWN:
         kind = datatype_of(layout)
     return TensorUse(name=str(fields.get("Name", "")), shape=shape, datatype=kind, layout=layout)
+
+
+def _weights(item: Any) -> tuple[TensorUse, ...]:
+    """TensorRT's own layers tell of their kernel only its type and size: ``{"Type": "Half", "Count": 9408}``."""
+    if not isinstance(item, Mapping) or not item.get("Count"):
+        return ()
+    return (TensorUse(name=WEIGHTS, shape=(int(item["Count"]),), datatype=datatype_of(str(item.get("Type", "")))),)
 
 
 def _tensors(items: Any) -> tuple[TensorUse, ...]:
