@@ -21,7 +21,7 @@ from trtgate.workloads.base import Workload
 MIN_TOP1 = 0.95
 
 _SEED = 5
-_STEPS = 900
+_STEPS = 600
 _BATCH = 64
 _PEAK_RATE = 0.01
 # Raise it when the network, the training or the split changes.
