@@ -1,0 +1,88 @@
+import argparse
+import sys
+
+import pytest
+from tree import case_of, write_tree
+
+from trtgate.case import Quantity
+from trtgate.errors import PolicyError, StorageError, UnknownValueError, UsageError
+from trtgate.gate import command, plan
+from trtgate.gate.sides import SideError
+from trtgate.gate_settings import GateSettings
+
+
+def _run(*arguments):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([*map(str, arguments), "--device", "cpu"]))
+
+
+@pytest.fixture
+def trees(tmp_path):
+    return write_tree(tmp_path / "base", {"small": "layers=2"}), write_tree(tmp_path / "head", {"small": "layers=2"})
+
+
+def test_a_case_that_is_none_is_refused_before_anything_starts(trees, tmp_path):
+    with pytest.raises(UsageError, match="'resnet18' is not a case id"):
+        _run(*trees, "--case", "resnet18", "--cache", tmp_path / "cache")
+
+
+def test_an_unknown_quantity_is_refused_with_the_nearest(trees, tmp_path):
+    with pytest.raises(UnknownValueError, match="Did you mean 'latency'"):
+        _run(*trees, "--quantity", "latencies", "--cache", tmp_path / "cache")
+
+
+def test_throughput_is_not_judged(trees, tmp_path):
+    with pytest.raises(UnknownValueError, match="throughput"):
+        _run(*trees, "--quantity", "throughput", "--cache", tmp_path / "cache")
+    with pytest.raises(ValueError, match="does not judge throughput"):
+        GateSettings(quantities=(Quantity.THROUGHPUT,))
+
+
+def test_a_ref_that_does_not_exist_is_usage(tmp_path):
+    with pytest.raises(UsageError, match="no-such-ref"):
+        _run("no-such-ref", "--cache", tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_written_is_named(trees, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/cache cannot be written"):
+        _run(*trees, "--cache", tmp_path / "file/cache")
+
+
+def test_the_base_policy_judges_and_a_broken_one_is_named(trees, tmp_path):
+    base, head = trees
+    (base / "trtgate.toml").write_text("[judge]\nmargins = 3\n")
+    with pytest.raises(PolicyError, match=r"base/trtgate\.toml: unknown key"):
+        _run(base, head, "--cache", tmp_path / "cache")
+
+
+def test_a_base_whose_set_up_fails_is_no_gate(trees, tmp_path):
+    base, head = trees
+    setup = [sys.executable, "-c", "import sys; sys.exit('the build step broke')"]
+    (base / "trtgate.toml").write_text(f"[gate]\nsetup = {setup!r}\n")
+    with pytest.raises(SideError, match="exit code 1 on the base side: the build step broke"):
+        _run(base, head, "--cache", tmp_path / "cache")
+
+
+def test_a_change_cannot_take_a_case_out_of_its_own_examination():
+    base = GateSettings(cases=(case_of("kept"), case_of("dropped")))
+    head = GateSettings(cases=(case_of("kept"), case_of("added")))
+    assert plan.cases_of(base, head, [], "cuda") == (case_of("kept"), case_of("dropped"), case_of("added"))
+    assert plan.cases_of(base, head, [case_of("kept")], "cuda") == (case_of("kept"),)
+
+
+def test_without_a_word_device_time_and_parity_are_judged_and_latency_where_there_is_no_gpu():
+    assert plan.quantities_of(GateSettings(), [], "cuda") == (Quantity.DEVICE, Quantity.PARITY)
+    assert plan.quantities_of(GateSettings(), [], "cpu") == (Quantity.LATENCY, Quantity.PARITY)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_default_cases_are_cases(device):
+    assert GateSettings(cases=plan.default_cases(device)).cases
+
+
+@pytest.mark.parametrize("cases", [("resnet18",), (case_of("a"), case_of("a"))])
+def test_settings_refuse_what_is_no_case_and_what_stands_twice(cases):
+    with pytest.raises(ValueError, match="case"):
+        GateSettings(cases=cases)

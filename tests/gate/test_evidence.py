@@ -1,0 +1,136 @@
+"""What a gate makes of what it saw: presence, failures, the A/A arm. Blocks are made up, decisions are the judge's."""
+
+import pytest
+
+from trtgate.case import Quantity
+from trtgate.errors import BuildError, EnvironmentInvalidError, OutOfDeviceMemoryError
+from trtgate.gate.crew import Taken
+from trtgate.gate.evidence import Evidence
+from trtgate.gate.outcome import GateOutcome
+from trtgate.gate.plan import BASE, HEAD, TWIN, contests_of
+from trtgate.gate.result import GateResult
+from trtgate.gate.sides import resolve
+from trtgate.judge.verdict import Verdict
+from trtgate.policy import Policy
+
+CASES = ("resnet18-eager-fp16-b8-graph", "vit_b_16-eager-fp16-b8-graph")
+DEVICE = Quantity.DEVICE
+
+
+@pytest.fixture
+def evidence(h100):
+    made = Evidence(Policy(), (DEVICE, Quantity.PARITY))
+    made.identify(BASE, h100.model_dump(mode="json"))
+    made.identify(HEAD, h100.model_dump(mode="json"))
+    return made
+
+
+@pytest.fixture
+def outcome_of(tmp_path):
+    def outcome(evidence: Evidence) -> GateOutcome:
+        side = resolve(str(tmp_path), BASE, tmp_path, tmp_path)
+        decisions = evidence.decisions()
+        identity = evidence.identities[BASE]
+        result = GateResult(side, side, decisions, evidence.environment(), evidence.skipped, (), identity, 8)
+        assert result.sheet(evidence.policy.judge).to_json()["outcome"] == result.outcome(evidence.policy.judge)
+        return result.outcome(evidence.policy.judge)
+
+    return outcome
+
+
+def _survey(evidence, base="", head=""):
+    evidence.survey(dict.fromkeys(CASES, base), dict.fromkeys(CASES, head))
+
+
+def _take(evidence, case, pair, head=1.0, twin=1.0):
+    (contest,) = contests_of([case], [DEVICE])
+    taken = Taken(contest, pair)
+    wobble = 1 + 1e-4 * (pair % 3)
+    scale = {BASE: 1.0, HEAD: head * wobble, TWIN: twin / wobble}
+    taken.blocks = {role: [[3e-4 * factor] * 5] * 4 for role, factor in scale.items()}
+    taken.turns = {role: [0, 1, 2, 3] for role in scale}
+    evidence.add(taken)
+
+
+def _pairs(evidence, count, **factors):
+    for pair in range(count):
+        for case in CASES:
+            _take(evidence, case, pair, **factors)
+
+
+def test_identical_sides_pass_after_the_first_look(evidence, outcome_of):
+    _survey(evidence)
+    assert evidence.pairs_wanted() == 8
+    _pairs(evidence, 8)
+    assert evidence.pairs_wanted() == 0
+    assert evidence.open_cases() == []
+    assert outcome_of(evidence) is GateOutcome.PASS
+
+
+def test_a_slower_head_is_a_regression(evidence, outcome_of):
+    _survey(evidence)
+    _pairs(evidence, 8, head=1.1)
+    assert evidence.decisions()[CASES[0], DEVICE].verdict is Verdict.SLOWER
+    assert outcome_of(evidence) is GateOutcome.REGRESSION
+
+
+def test_identical_code_that_looks_different_makes_every_timing_invalid(evidence, outcome_of):
+    _survey(evidence)
+    _pairs(evidence, 8, head=1.1, twin=1.05)
+    assert {decision.verdict for decision in evidence.decisions().values()} == {Verdict.INVALID}
+    assert outcome_of(evidence) is GateOutcome.INVALID
+
+
+def test_what_vanished_stays_a_regression_on_a_disturbed_machine(evidence, outcome_of):
+    evidence.survey({CASES[0]: "", CASES[1]: ""}, {CASES[0]: "", CASES[1]: "Unknown workload."})
+    for pair in range(8):
+        _take(evidence, CASES[0], pair, twin=1.05)
+    assert outcome_of(evidence) is GateOutcome.REGRESSION
+
+
+def test_a_gate_that_stops_too_early_does_not_pass(evidence, outcome_of):
+    _survey(evidence)
+    _pairs(evidence, 3)
+    assert outcome_of(evidence) is not GateOutcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("problems", "verdict"),
+    [
+        ({HEAD: BuildError("It does not build.", "Look.")}, Verdict.MISSING),
+        ({BASE: BuildError("It does not build.", "Look.")}, Verdict.NEW),
+        ({BASE: BuildError("No.", "Look."), HEAD: BuildError("No.", "Look.")}, Verdict.INVALID),
+        # Identical code that fails in one of two processes says nothing of the change.
+        ({TWIN: BuildError("It does not build.", "Look.")}, Verdict.INVALID),
+        # Three processes share one GPU: memory that ran out is no regression of either.
+        ({HEAD: OutOfDeviceMemoryError("80 GB are full.", "Look.")}, Verdict.INVALID),
+    ],
+)
+def test_a_failure_is_judged_by_whose_it_is(evidence, outcome_of, problems, verdict):
+    _survey(evidence)
+    evidence.failed(CASES[1], problems)
+    assert evidence.open_cases() == [CASES[0]]
+    for pair in range(8):
+        _take(evidence, CASES[0], pair)
+    decisions = evidence.decisions()
+    assert decisions[CASES[1], DEVICE].verdict is verdict
+    assert decisions[CASES[0], DEVICE].verdict is Verdict.SAME
+    assert outcome_of(evidence) is not GateOutcome.PASS
+
+
+def test_no_case_on_either_side_compares_nothing(evidence, outcome_of):
+    _survey(evidence, base="No GPU.", head="No GPU.")
+    assert set(evidence.skipped) == set(CASES)
+    assert outcome_of(evidence) is GateOutcome.NOTHING_COMPARED
+
+
+def test_sides_on_different_machines_are_refused(evidence, h100):
+    other = h100.model_copy(update={"gpu": "NVIDIA L4"})
+    with pytest.raises(EnvironmentInvalidError, match="NVIDIA L4"):
+        evidence.identify(HEAD, other.model_dump(mode="json"))
+
+
+def test_a_different_stack_is_what_two_environments_compare_and_is_said(evidence, h100):
+    newer = h100.model_copy(update={"tensorrt": "1.6.1.120"})
+    evidence.identify(HEAD, newer.model_dump(mode="json"))
+    assert evidence.notes == ["tensorrt: 1.4.0.76 -> 1.6.1.120"]
