@@ -153,15 +153,15 @@ def trend(settings: JudgeSettings, repeats: int) -> _Table:
         for phi in (0.0, 0.3, 0.5):
             for spikes in (0.0, 0.03):
                 quiet = [np.exp(_noise(rng, runs, phi, spikes)) for _ in range(repeats)]
-                start = time.perf_counter()
+                start = time.process_time()
                 alarms = [bool(change_points(values, settings.trend)) for values in quiet]
-                cost_ms = (time.perf_counter() - start) / repeats * 1e3
+                cost_ms = (time.process_time() - start) / repeats * 1e3
                 row = {"runs": runs, "AR(1) phi": phi, "spikes": spikes, "false alarms": np.mean(alarms)}
                 for step in (0.03, 0.05):
                     row[f"+{step:.0%} found"] = np.mean(
                         [_found(np.exp(_noise(rng, runs, phi, spikes)), step, settings) for _ in range(repeats)]
                     )
-                rows.append(row | {"ms a history": round(cost_ms, 2)})
+                rows.append(row | {"CPU ms a history": round(cost_ms, 2)})
     return f"Trend: {repeats} histories each, noise 1%, the step lies 10 runs before the end", rows
 
 
