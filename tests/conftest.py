@@ -1,11 +1,16 @@
 """Records to test with, made by the real classes."""
 
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trtgate.record import Baseline, Identity, Outcome, Record, Series
+from trtgate.store.history import RunStatus, save_run
+
+TWO_CASES = ("resnet18-tensorrt_engine-fp16-b8-graph", "resnet50-tensorrt_engine-fp16-b8-graph")
 
 H100 = Identity(
     gpu="NVIDIA H100 80GB HBM3",
@@ -75,3 +80,27 @@ def make_record() -> Callable[..., Record]:
         )
 
     return make
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder without a trtgate.toml above it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(here, make_record):
+    """Saves a run of two cases whose medians are scaled by a factor each."""
+
+    clock = itertools.count()
+
+    def save(*factors: float, commit: str = "a" * 40, status=RunStatus.PASSED) -> Path:
+        shared = {"commit": commit, "recorded_at": f"2026-11-22T12:00:{next(clock):02d}+00:00"}
+        records = [
+            make_record(case, median_s=1e-3 * factor, baselines={"eager": 3e-3}, samples=100, **shared)
+            for case, factor in zip(TWO_CASES, factors, strict=True)
+        ]
+        return save_run(here / "results", records, status=status)
+
+    return save

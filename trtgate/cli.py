@@ -57,10 +57,10 @@ def verdict_code(decisions: Iterable[Decision], settings: JudgeSettings) -> Exit
     kept = list(decisions)
     verdicts = {decision.verdict for decision in kept}
     blocked = {decision.verdict for decision in kept if not decision.passes(settings)}
-    if Verdict.INVALID in verdicts:
-        return ExitCode.INVALID
     if blocked & {Verdict.SLOWER, Verdict.MISSING, Verdict.FASTER}:
         return ExitCode.REGRESSION
+    if Verdict.INVALID in verdicts:
+        return ExitCode.INVALID
     if not any(verdict.compared for verdict in verdicts):
         return ExitCode.NOTHING_COMPARED
     return ExitCode.INCONCLUSIVE if blocked else ExitCode.PASS

@@ -69,7 +69,7 @@ class Series(_Frozen):
     float32 keeps seven digits, a thousand times finer than the resolution of a CUDA event.
     """
 
-    count: int = Field(ge=0)
+    count: int = Field(ge=0, le=10_000_000)
     packed: str = Field(description="base64 of zlib of float32 values")
 
     @classmethod
@@ -95,7 +95,11 @@ class Series(_Frozen):
             RecordError: the packed text is damaged.
         """
         try:
-            raw = zlib.decompress(base64.b64decode(self.packed, validate=True))
+            # One byte more than the samples need: a foreign file must not unpack into all of the memory.
+            unpacker = zlib.decompressobj()
+            raw = unpacker.decompress(base64.b64decode(self.packed, validate=True), 4 * self.count + 1)
+            if not unpacker.eof:
+                raise zlib.error(f"it is cut off, or holds more than its {self.count} samples")
             values = np.frombuffer(raw, dtype="<f4").astype(np.float64)
         except (binascii.Error, zlib.error, ValueError) as error:
             raise RecordError(f"A packed series is damaged ({error}).", _RESTORE) from None

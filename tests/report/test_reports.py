@@ -1,4 +1,4 @@
-"""What the reports print: legible, complete, escaped; they decide nothing."""
+"""Markdown, JUnit, JSON and HTML: complete, escaped; they decide nothing."""
 
 import io
 import json
@@ -14,11 +14,8 @@ from rich.console import Console
 from trtgate.judge.stats import Interval
 from trtgate.judge.trend import ChangePoint
 from trtgate.judge.verdict import Decision, Verdict
-from trtgate.policy import Policy
-from trtgate.record import Outcome, OutputError, Parity
-from trtgate.report import figures, html_page, junit, markdown, sparkline, terminal, trends, verdicts
-from trtgate.report.from_records import machine_of, rows_of, skips_of
-from trtgate.report.rows import ParityCell, Range, Row, group_skips, legend
+from trtgate.report import html_page, junit, markdown, sparkline, trends, verdicts
+from trtgate.report.rows import ParityCell, Range, Row
 from trtgate.report.sheet import Entry, Sheet
 
 _EVIL = "<script>alert(1)</script>|`*_[x](javascript:1)\x00\x1b[31m"
@@ -62,123 +59,6 @@ def sheet():
     ]
     environment = Decision(Verdict.SAME, "aa_agrees", "Identical code looks identical.")
     return Sheet("trtgate gate", "main", "HEAD", "regression", tuple(entries), environment, "NVIDIA H100")
-
-
-def _printed(width: int, rows, **options) -> str:
-    text = io.StringIO()
-    terminal.show(rows, console=Console(file=text, width=width), **options)
-    return text.getvalue()
-
-
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_fits_and_keeps_whole_numbers(rows, width):
-    shown = _printed(width, rows, confidence=0.99, title="NVIDIA H100", skipped=[("x", "Needs a GPU.")])
-    assert all(len(line) <= width for line in shown.splitlines())
-    for figure in ("0.213", "0.250", "4e-4", "incomparable", "tensorrt_engine graph", "mobilenet_v3_small fp16 b1"):
-        assert figure in shown, figure
-    assert "resnet18 fp16 b8s128 cold" in shown
-    assert "…" not in shown
-
-
-def test_a_wide_table_has_intervals_a_narrow_one_their_lower_ends(rows):
-    wide, narrow = _printed(120, rows, confidence=0.99), _printed(80, rows, confidence=0.99)
-    assert "3.33 [3.30 3.36]" in wide
-    assert "13.9 [13.8 14.0]" in wide
-    assert "4,695" in wide
-    assert "99% interval" in wide
-    assert "≥3.30" in narrow
-    assert "3.33 [" not in narrow
-
-
-def test_device_and_latency_speedups_stand_on_lines_of_their_own(rows):
-    lines = _printed(120, rows).splitlines()
-    (device,) = (line for line in lines if "tensorrt_engine graph" in line and "device" in line)
-    latency = lines[lines.index(device) + 1]
-    assert "3.33" in device
-    assert "13.9" in latency
-    assert "latency" in latency
-
-
-def test_skips_are_grouped_by_reason(rows):
-    skipped = [(f"case{number}", "Needs a GPU.") for number in range(5)] + [("other", "No bf16.")]
-    shown = " ".join(_printed(120, rows, skipped=skipped).split())
-    assert "5 x Needs a GPU. (case0, case1, case2 and 2 more)" in shown
-    assert "1 x No bf16. (other)" in shown
-    assert [group.reason for group in group_skips(skipped)] == ["Needs a GPU.", "No bf16."]
-
-
-def test_markup_in_a_reason_is_text(rows):
-    shown = _printed(120, [Row("a-b", verdict="failed", note="[bold]x[/bold] [/nonsense]")])
-    assert "[bold]x[/bold] [/nonsense]" in shown
-
-
-def test_the_legend_names_only_what_is_shown(rows):
-    assert legend([]) == []
-    assert len(legend(rows)) == 4
-    (only,) = legend([Row("a", latency_s=_span(1e-3))])
-    assert only.startswith("latency: what a caller waits")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (0.000213, "2.13e-04"), (0.0123, "0.0123"), (0.1, "0.100"), (0.9999, "1.00"), (9.999, "10.0"),
-     (12.34, "12.3"), (99.96, "100"), (4695, "4,695"), (2.5e6, "2.50e+06")],
-)  # fmt: skip
-def test_numbers_have_three_digits(value, text):
-    assert figures.significant(value) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")])
-def test_durations(seconds, text):
-    assert figures.duration(seconds) == text
-
-
-def test_progress_tells_what_and_how_much():
-    assert terminal.progress(3, 96, "building x", 200) == "[ 3/96   3%, about 3 min 20 s left] building x"
-    assert terminal.progress(0, 0, "x") == "[0/0   -] x"
-
-
-def test_rows_come_from_records(make_record, h100):
-    outputs = (
-        OutputError(name="a", relative_l2=1e-4, yardstick=1e-4, bound=1e-3, max_abs=1, cosine=1),
-        OutputError(name="b", relative_l2=8e-4, yardstick=1e-4, bound=1e-3, max_abs=1, cosine=1),
-    )
-    parity = Parity(passed=True, reference="float64", batches=4, outputs=outputs)
-    records = [
-        make_record(median_s=1e-3, baselines={"eager": 3e-3}, parity=parity),
-        make_record(quantity="latency", median_s=2e-3),
-        make_record(quantity="throughput", median_s=0.5e-3),
-        make_record(quantity="plan", median_s=24 * 2**20, samples=1),
-        make_record("vit_b_16-tensorrt_engine-fp8-b1-graph", outcome=Outcome.KNOWN_FAILURE, reason="RTX."),
-        make_record("vit_b_16-torch_tensorrt-fp16-b1-stream", outcome=Outcome.SKIPPED, reason="Needs a GPU."),
-    ]
-    one, two = rows_of(records, 0.99)
-    assert one.device_s.estimate == pytest.approx(1e-3, rel=0.01)
-    assert one.device_speedups["eager"].low < 3 < one.device_speedups["eager"].high * 1.01
-    assert one.throughput_per_s.estimate == pytest.approx(2000, rel=0.01)
-    assert one.throughput_per_s.low < one.throughput_per_s.high
-    assert one.parity == ParityCell(8e-4, 1e-3)
-    assert one.details == {"plan": "24.0 MiB"}
-    assert (one.verdict, two.verdict, two.note) == ("passed", "known fail", "RTX.")
-    assert skips_of(records) == [("vit_b_16-torch_tensorrt-fp16-b1-stream", "Needs a GPU.")]
-    assert machine_of(records).startswith(f"{h100.gpu}, driver {h100.driver}")
-    (judged,) = rows_of(records[:1], 0.99, {records[0].case: ("slower", "By 5%.")})
-    assert (judged.verdict, judged.note) == ("slower", "By 5%.")
-
-
-def test_the_closing_table_of_a_run_is_lines(make_record):
-    records = [make_record(baselines={"eager": 1e-3})]
-    lines = terminal.summary(records, Policy(), [("x", "Needs a GPU.")], width=100)
-    assert all("\x1b" not in line for line in lines)
-    assert any("0.340" in line for line in lines)
-    assert any("Needs a GPU." in line for line in lines)
-    assert any("\x1b" in line for line in terminal.summary(records, Policy(), width=100, colour=True))
-
-
-def test_few_samples_do_not_break_the_table(make_record):
-    (row,) = rows_of([make_record(samples=2, baselines={"eager": 1e-3})], 0.99)
-    assert row.device_s.low <= row.device_s.estimate <= row.device_s.high
-    assert row.device_speedups == {}
 
 
 def test_a_comparison_puts_the_gravest_first(sheet):
