@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trtgate.case import Case, Execution, Quantity
 
@@ -18,7 +18,10 @@ class _Section(BaseModel):
 
 
 class MarginSettings(_Section):
-    """How much worse a quantity may become before it is a regression, as a fraction: 0.01 is 1%."""
+    """How much worse a quantity may become before it is a regression, as a fraction: 0.01 is 1%.
+
+    Optimisation has none: a census of layers is exact, and any step back counts.
+    """
 
     device: float = Field(default=0.01, gt=0, le=1, description="one and a half times the worst pair sd measured")
     latency: float = Field(default=0.05, gt=0, le=1, description="the host's scheduling moves a wait by a few per cent")
@@ -29,7 +32,6 @@ class MarginSettings(_Section):
     )
     memory: float = Field(default=0.02, ge=0, le=10, description="allocators round up; a new workspace is larger")
     parity: float = Field(default=1.0, ge=0, le=100, description="an error may double: roundings differ by tactic")
-    optimisation: float = Field(default=0.0, ge=0, le=10, description="a census is exact: any step back counts")
 
 
 class CaseMargin(_Section):
@@ -39,6 +41,13 @@ class CaseMargin(_Section):
     quantity: Quantity
     margin: float = Field(gt=0, le=10)
     reason: str = Field(min_length=1)
+
+    @field_validator("quantity")
+    @classmethod
+    def _is_a_figure(cls, quantity: Quantity) -> Quantity:
+        if quantity is Quantity.OPTIMISATION:
+            raise ValueError("optimisation has no margin: a census is exact")
+        return quantity
 
 
 class StoredSettings(_Section):
@@ -112,7 +121,7 @@ class JudgeSettings(_Section):
 
     def margin_for(self, case: str, quantity: Quantity) -> float:
         """The margin of one case's quantity, as a fraction."""
-        margin: float = getattr(self.margin, quantity.value)
+        margin: float = getattr(self.margin, quantity.value, 0.0)
         for entry in self.case_margin:
             if entry.quantity == quantity and fnmatch.fnmatchcase(case, entry.case):
                 margin = entry.margin

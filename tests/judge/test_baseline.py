@@ -6,7 +6,6 @@ from trtgate.case import BackendName, Quantity
 from trtgate.errors import NothingComparedError
 from trtgate.judge.baseline import compare_runs
 from trtgate.judge.comparability import differences
-from trtgate.judge.facts import fact_changes
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import JudgeSettings
 from trtgate.record import Outcome, Series
@@ -115,21 +114,17 @@ def test_a_build_from_the_cache_tells_no_build_time(make_record, other):
 
 
 def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
-    before = exact(make_record, "optimisation", 1.0, facts={"census": {"layers": 20, "kinds": ["conv"]}})
-    after = exact(make_record, "optimisation", 1.0, facts={"census": {"layers": 22, "kinds": ["conv"]}})
+    def row(facts):
+        return exact(make_record, "optimisation", 1.0, facts=facts)
+
+    before, after = row({"kernels": 20, "casts": 0}), row({"kernels": 22, "casts": 0})
     decision = decide([before], [after], other)
     assert decision.verdict is Verdict.SLOWER
-    assert "census.layers 20 -> 22" in decision.reason
+    assert "22 kernels instead of 20" in decision.reason
     assert decide([after], [before], other).verdict is Verdict.FASTER
     assert decide([before], [before], other).verdict is Verdict.SAME
-
-
-def test_facts_without_a_better_side_count_against_the_change():
-    (change,) = fact_changes({"datatype": "fp16"}, {"datatype": "fp32"}, 0.5)
-    assert not change.better
-    assert fact_changes({"layers": 100}, {"layers": 104}, 0.05) == []
-    assert [c.name for c in fact_changes({"a": 1}, {"b": 1}, 0.0)] == ["a", "b"]
-    assert fact_changes({"share": 0.5}, {"share": 0.9}, 0.0)[0].better
+    silent = decide([before], [row({"kernels": 20})], other)
+    assert (silent.verdict, silent.code) == (Verdict.SLOWER, "facts_missing")
 
 
 def test_which_parts_of_the_identity_count(h100, cpu_only):

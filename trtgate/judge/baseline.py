@@ -16,8 +16,8 @@ from scipy import stats
 from trtgate.case import Case, Quantity
 from trtgate.errors import NothingComparedError
 from trtgate.judge.comparability import differences
-from trtgate.judge.facts import fact_changes
 from trtgate.judge.multiplicity import holm
+from trtgate.judge.optimised import judge_census
 from trtgate.judge.stats import Interval, median_interval
 from trtgate.judge.verdict import Decision, Verdict, percent, spell
 from trtgate.judge_settings import JudgeSettings
@@ -25,7 +25,6 @@ from trtgate.record import Outcome, Record
 
 Key = tuple[str, str]
 _TIMES = frozenset({Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT, Quantity.BUILD})
-_SHOWN_CHANGES = 5
 # Of one run's own median; its standard error is read back from the interval's width.
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
 _FEWEST_SAMPLES = 5
@@ -126,7 +125,7 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
     if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case).backend):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
     if new.quantity is Quantity.OPTIMISATION:
-        return _judge_facts(old, new, settings)
+        return _judge_facts(old, new)
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
     return _judge_exact(old, new, settings)
@@ -142,17 +141,11 @@ def _without_a_measurement(old: Record | None, new: Record) -> Decision:
     return Decision(Verdict.INVALID, "failed_both", f"Neither run could measure it: {new.reason}")
 
 
-def _judge_facts(old: Record, new: Record, settings: JudgeSettings) -> Decision:
-    changes = fact_changes(old.facts, new.facts, settings.margin_for(new.case, new.quantity))
-    if not changes:
-        return Decision(Verdict.SAME, "facts_agree", "All facts agree.")
-    worse = [change for change in changes if not change.better]
-    shown = worse or changes
-    listed = "; ".join(str(change) for change in shown[:_SHOWN_CHANGES])
-    more = f" and {len(shown) - _SHOWN_CHANGES} more" if len(shown) > _SHOWN_CHANGES else ""
-    if worse:
-        return Decision(Verdict.SLOWER, "facts_changed", f"Not as it was: {listed}{more}.")
-    return Decision(Verdict.FASTER, "facts_better", f"Better than it was: {listed}{more}.")
+def _judge_facts(old: Record, new: Record) -> Decision:
+    if untold := sorted(old.facts.keys() - new.facts.keys()):
+        reason = f"The head no longer tells of: {', '.join(untold)}."
+        return Decision(Verdict.SLOWER, "facts_missing", reason)
+    return judge_census(old.facts, new.facts)
 
 
 def _judge_exact(old: Record, new: Record, settings: JudgeSettings) -> Decision:
