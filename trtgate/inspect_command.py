@@ -12,9 +12,7 @@ from trtgate.judge.census import compare_census_facts
 from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
-from trtgate.measure.inspect_case import Inspected, inspect_case
-from trtgate.measure.inspection import census_from_json, inspect_plan
-from trtgate.measure.workplace import build_context, is_case_id, workload_of
+from trtgate.measure.inspection import Inspected, census_from_json, inspect_plan
 from trtgate.report.layers import show_difference, show_facts, show_layers
 
 
@@ -60,6 +58,9 @@ def run(args: argparse.Namespace) -> None:
 def _inspect(target: str, args: argparse.Namespace) -> Inspected:
     path = Path(target)
     if not path.is_file():
+        from trtgate.measure.inspect_case import inspect_case
+        from trtgate.measure.workplace import build_context, is_case_id, workload_of
+
         if not is_case_id(target):
             raise UsageError(
                 f"'{target}' is neither a file nor a case id.",

@@ -87,9 +87,9 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     """The datatype of a layer's operands.
 
     A residual or a bias that is fused in may be wider than the product, and a weight may be stored narrower than it is
-    multiplied. So: with a weight, the weight's type if an input shares it, else the widest of weight and inputs; without, the type
-    that at least two inputs share if the node multiplies two activations, else the first input's for library kernels
-    (their first input is the activation) and the widest input's for generated ones.
+    multiplied. So: with a weight, the weight's type if an input shares it, else the widest of weight and inputs;
+    without, the type that at least two inputs share if the node multiplies two activations, else the first input's for
+    library kernels (their first input is the activation) and the widest input's for generated ones.
     """
     inputs = [use for use in layer.inputs if use.elements > 1] or list(layer.inputs)
     if not inputs:

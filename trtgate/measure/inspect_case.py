@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trtgate.backends import onnx_export, registry, trt_runtime
+from trtgate.backends import onnx_export, registry
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Execution
 from trtgate.errors import BackendAbsentError, UnsupportedCaseError
 from trtgate.measure import inspection
 from trtgate.measure.census import Census
+from trtgate.measure.inspection import Inspected
 from trtgate.measure.ort_census import census_from_onnxruntime
 
 if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext, Runner
     from trtgate.workloads.base import Workload
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """A census and what else was seen on the way.
-
-    Attributes:
-        raw: the engine inspector's own JSON, for other tools and for samples; None where no engine could be asked.
-        layer_ms: median milliseconds by layer name, empty where nothing was profiled.
-        coverage: torch-tensorrt's ``blocks`` and ``fell_back``; None for other backends.
-    """
-
-    census: Census
-    raw: str | None = None
-    layer_ms: dict[str, float] = field(default_factory=dict)
-    coverage: dict[str, Any] | None = None
 
 
 def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profile_repeats: int = 0) -> Inspected:
@@ -70,7 +54,7 @@ def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profi
         raw = runner.inspector_json()
         layer_ms = runner.layer_times_ms(profile_repeats) if profile_repeats else {}
     onnx_path = onnx_export.export(workload, plain, context.cache, context.stopwatch)
-    return Inspected(inspection.census_from_json(raw, onnx_path), raw, layer_ms)
+    return Inspected(inspection.census_from_json(raw, onnx_path, runtime=inspection.runtime_here()), raw, layer_ms)
 
 
 def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Inspected:
@@ -102,7 +86,7 @@ def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext) -> In
     parts = [inspection.census_from_json(text, torch_tensorrt=True) for text in texts]
     merged = Census(
         origin="torch_tensorrt",
-        runtime=" ".join(str(part) for part in trt_runtime.versions()),
+        runtime=inspection.runtime_here(),
         layers=tuple(layer for part in parts for layer in part.layers),
     )
     return Inspected(merged, "[" + ",\n".join(texts) + "]", coverage=coverage_of(details))

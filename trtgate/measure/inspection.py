@@ -9,36 +9,61 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from trtgate.backends import tensorrt_engine, trt_build, trt_inspect, trt_runtime
-from trtgate.backends.base import BuildContext
-from trtgate.backends.tensorrt_engine import Plan
-from trtgate.case import Precision
 from trtgate.errors import InspectionError, PlanError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.onnx_graph import read_sources
 
+# Backends are imported where they are called: reading a log, a JSON or a kept census takes neither torch nor TensorRT,
+# and torch alone would take half a gigabyte.
+if TYPE_CHECKING:
+    from trtgate.backends.base import BuildContext
+    from trtgate.backends.tensorrt_engine import Plan
+    from trtgate.case import Precision
+
 SUFFIX: Final = ".census.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A census and what else was seen on the way.
+
+    Attributes:
+        raw: the engine inspector's own JSON, for other tools and for samples; None where no engine could be asked.
+        layer_ms: median milliseconds by layer name, empty where nothing was profiled.
+        coverage: torch-tensorrt's ``blocks`` and ``fell_back``; None for other backends.
+    """
+
+    census: Census
+    raw: str | None = None
+    layer_ms: dict[str, float] = field(default_factory=dict)
+    coverage: dict[str, Any] | None = None
+
+
 def census_from_build_log(
-    lines: Iterable[str], onnx_path: Path, *, input_shapes: Mapping[str, Sequence[int]] | None = None
+    lines: Iterable[str],
+    onnx_path: Path,
+    *,
+    runtime: str = "",
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Census:
     """Census of an engine from the log of its build, without a GPU.
 
     Args:
         lines: every message that the builder logged, or the lines of a log file.
         onnx_path: what was built.
+        runtime: flavour and version of the builder, such as ``tensorrt_rtx 1.6.1.120``.
         input_shapes: shape by input name, where the model's are dynamic.
 
     Raises:
         InspectionError: the log holds no layers; the message says how to build so that it does.
     """
-    found = parse_build_log(lines, runtime=_runtime())
+    found = parse_build_log(lines, runtime=runtime)
     return found.model_copy(update={"sources": read_sources(onnx_path, input_shapes)})
 
 
@@ -47,6 +72,7 @@ def census_from_json(
     onnx_path: Path | None = None,
     *,
     torch_tensorrt: bool = False,
+    runtime: str = "",
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Census:
     """Census from the engine inspector's JSON, or from torch-tensorrt's ``get_layer_info()``.
@@ -55,12 +81,13 @@ def census_from_json(
         text: the JSON.
         onnx_path: what was built; without it no shares of work can be computed.
         torch_tensorrt: whether torch-tensorrt told it.
+        runtime: flavour and version of the runtime that printed it.
         input_shapes: shape by input name, where the model's are dynamic.
 
     Raises:
         InspectionError: not the inspector's JSON, or an engine without detailed verbosity.
     """
-    found = parse_inspector_json(text, origin="torch_tensorrt" if torch_tensorrt else "inspector", runtime=_runtime())
+    found = parse_inspector_json(text, origin="torch_tensorrt" if torch_tensorrt else "inspector", runtime=runtime)
     sources = read_sources(onnx_path, input_shapes) if onnx_path is not None else ()
     return found.model_copy(update={"sources": sources})
 
@@ -125,6 +152,8 @@ def ensure_census(
         InspectionError: the builder's log holds no layers.
         StorageError: the cache cannot be written.
     """
+    from trtgate.backends import tensorrt_engine, trt_build
+
     key = trt_build.build_key(onnx_path, precision, ahead_of_time=ahead_of_time)
     cached = tensorrt_engine.plan_cache(context.cache).load(key)
     if cached is not None and census_path(cached.path).is_file():
@@ -136,7 +165,7 @@ def ensure_census(
             return tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time), census
     lines: list[str] = []
     plan = tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time, verbose_log=lines)
-    return plan, keep_census(plan.path, census_from_build_log(lines, onnx_path))
+    return plan, keep_census(plan.path, census_from_build_log(lines, onnx_path, runtime=runtime_here()))
 
 
 def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:
@@ -149,9 +178,11 @@ def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:
     """
     if census_path(plan).is_file():
         return read_census(plan)
+    from trtgate.backends import trt_inspect
+
     content = _content(plan)
     text = trt_inspect.inspector_json(content, str(plan))
-    found = census_from_json(text, onnx_path)
+    found = census_from_json(text, onnx_path, runtime=runtime_here())
     return found.model_copy(update={"plan_digest": hashlib.sha256(content).hexdigest()})
 
 
@@ -169,6 +200,9 @@ def _digest(plan: Path) -> str:
     return hashlib.sha256(_content(plan)).hexdigest()
 
 
-def _runtime() -> str:
+def runtime_here() -> str:
+    """Flavour and version of the TensorRT that is installed, such as ``tensorrt_rtx 1.6.1.120``; empty without one."""
+    from trtgate.backends import trt_runtime
+
     flavour, version = trt_runtime.versions()
     return f"{flavour} {version}" if flavour else ""

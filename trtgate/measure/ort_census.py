@@ -76,20 +76,14 @@ class _Claims:
 
     def claim(self, node: Any) -> tuple[str, ...]:
         found: set[int] = set()
-        own = self._index.get(node.name.split("/")[0])
-        if own is not None and own not in self._claimed:
-            found.add(own)
         waiting = [self._producer[tensor] for tensor in _anchors(node) if tensor in self._producer]
+        own = self._index.get(node.name.split("/")[0])
+        waiting += [own] if own is not None else []
         while waiting:
             index = waiting.pop()
-            if index in self._claimed or (index in found and index != own):
-                continue
-            found.add(index)
-            waiting.extend(
-                self._producer[tensor]
-                for tensor in self._inputs[index]
-                if tensor in self._producer and self._producer[tensor] not in found
-            )
+            if index not in self._claimed and index not in found:
+                found.add(index)
+                waiting.extend(self._producer[tensor] for tensor in self._inputs[index] if tensor in self._producer)
         found |= self._epilogue(node, found)
         self._claimed |= found
         return tuple(self._names[index] for index in sorted(found - self._skipped))

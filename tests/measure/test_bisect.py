@@ -1,0 +1,121 @@
+"""The search for the first wrong tensor, on graphs with a planted fault."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
+from trtgate.case import Precision
+from trtgate.errors import InspectionError
+from trtgate.measure.bisect import bisect, tensor_error
+from trtgate.measure.float32_model import float32_twin
+from trtgate.workloads import micro_models
+
+DEPTH = 20
+
+
+def chain():
+    """Twenty products with a ReLU each; every fourth adds what stood four products earlier."""
+    random = np.random.default_rng(3)
+    nodes, weights = [], []
+    for i in range(DEPTH):
+        weights.append(numpy_helper.from_array(random.standard_normal((16, 16)).astype(np.float32) / 3, f"w{i}"))
+        nodes.append(helper.make_node("MatMul", [f"t{i}", f"w{i}"], [f"m{i}"], name=f"product{i}"))
+        source = f"m{i}"
+        if i >= 4 and i % 4 == 0:
+            nodes.append(helper.make_node("Add", [f"m{i}", f"t{i - 4}"], [f"a{i}"], name=f"add{i}"))
+            source = f"a{i}"
+        nodes.append(helper.make_node("Relu", [source], [f"t{i + 1}"], name=f"relu{i}"))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (4, 16)) for name in ("t0", f"t{DEPTH}")]
+    return helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], weights),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+
+
+class Faulty:
+    """A candidate that computes one weight wrongly, and hides some tensors."""
+
+    def __init__(self, model, weight, inputs, hidden=()):
+        broken = type(model).FromString(model.SerializeToString())
+        for tensor in broken.graph.initializer:
+            if tensor.name == weight:
+                values = numpy_helper.to_array(tensor).copy()
+                values *= 1.5
+                tensor.CopyFrom(numpy_helper.from_array(values, weight))
+        self.tensors = OnnxRuntimeTensors(broken, inputs)
+        self.hidden = hidden
+
+    def values(self, tensors):
+        return self.tensors.values([name for name in tensors if name not in self.hidden])
+
+
+@pytest.fixture(scope="module")
+def case():
+    inputs = {"t0": np.random.default_rng(4).standard_normal((4, 16)).astype(np.float32)}
+    model = chain()
+    return model, inputs, OnnxRuntimeTensors(model, inputs)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+@pytest.mark.parametrize("fault", [0, 7, 8, 19])
+def test_the_faulty_node_is_named(case, fault, at_once):
+    model, inputs, reference = case
+    found = bisect(model, Faulty(model, f"w{fault}", inputs), reference, limit=1e-3, at_once=at_once)
+    assert found.culprit.node == f"product{fault}"
+    assert found.culprit.op == "MatMul"
+    assert [one.tensor for one in found.culprit.inputs] == [f"t{fault}"]
+    assert found.culprit.inputs[0].relative_l2 < 1e-6
+    assert found.culprit.output.relative_l2 > 1e-3
+    assert found.culprit.growth > 1e3
+
+
+def test_few_tensors_are_shown(case):
+    model, inputs, reference = case
+    found = bisect(model, Faulty(model, "w9", inputs), reference, limit=1e-3, at_once=4)
+    assert found.culprit.node == "product9"
+    assert len(found.seen) < 20  # of 44
+    assert found.probes <= 7
+
+
+def test_hidden_tensors_are_said_and_do_not_stop_the_search(case):
+    model, inputs, reference = case
+    found = bisect(model, Faulty(model, "w9", inputs, hidden=("t9", "m9")), reference, limit=1e-3)
+    assert found.culprit.node == "relu9"
+    assert found.culprit.hidden == ("m9",)
+
+
+def test_a_right_candidate_has_no_culprit(case):
+    model, inputs, reference = case
+    found = bisect(model, OnnxRuntimeTensors(model, inputs), reference, limit=1e-6)
+    assert found.culprit is None
+    assert found.probes == 1
+
+
+def test_a_candidate_that_shows_nothing_is_refused(case):
+    model, inputs, reference = case
+    with pytest.raises(InspectionError, match="none of the model's outputs"):
+        bisect(model, Faulty(model, "w1", inputs, hidden=(f"t{DEPTH}",)), reference, limit=1e-3)
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+def test_quantised_graphs_have_a_reference_and_their_pairs_are_not_shown(precision):
+    model = micro_models.get("mlp").model(precision)
+    inputs = {"x": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}
+    twin = float32_twin(model)
+    found = bisect(twin, Faulty(twin, "w2", inputs), OnnxRuntimeTensors(twin, inputs), limit=0.1)
+    assert found.culprit.node == "contract"
+    assert [one.tensor for one in found.culprit.inputs] == ["g"]
+    assert not any(name.endswith(("_q", "_dq")) for name in found.seen)
+
+
+def test_errors_count_nan_apart_and_refuse_other_shapes():
+    one = tensor_error("t", np.array([1.0, np.nan, np.inf]), np.array([1.0, 2.0, np.inf]), "FLOAT16")
+    assert one.non_finite == 1
+    assert one.relative_l2 == 0
+    assert one.wrong(1.0)
+    assert tensor_error("t", np.ones(2), np.full(2, 7e4), "FLOAT16").overflows
+    assert not tensor_error("t", np.ones(2), np.full(2, 7e4), "FLOAT").overflows
+    with pytest.raises(InspectionError, match="shape"):
+        tensor_error("t", np.ones(2), np.ones(3))

@@ -1,0 +1,129 @@
+"""Plans, their census beside them, and the cost of reading the largest."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from engine_samples import FOLDER, logged
+from onnx import TensorProto
+
+from trtgate.backends import tensorrt_engine
+from trtgate.backends.base import BuildContext
+from trtgate.case import Precision
+from trtgate.errors import BackendAbsentError, InspectionError, PlanError
+from trtgate.measure import inspection
+from trtgate.measure.timing import BuildStopwatch
+from trtgate.workloads import micro_models
+
+AHEAD = tensorrt_engine.TensorRTEngineBackend().ahead_of_time_availability()
+needs_builder = pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "a.plan"
+    path.write_bytes(b"a serialised engine")
+    return path
+
+
+def test_a_census_is_tied_to_the_bytes_of_its_plan(plan):
+    kept = inspection.keep_census(plan, logged("transformer_fp16_rtx_1.6"))
+    assert kept.plan_digest == hashlib.sha256(b"a serialised engine").hexdigest()
+    assert inspection.read_census(plan) == kept
+    assert inspection.inspect_plan(plan) == kept
+    plan.write_bytes(b"another engine")
+    with pytest.raises(InspectionError, match="describes another engine"):
+        inspection.inspect_plan(plan)
+
+
+def test_a_plan_without_a_census_needs_a_gpu(plan):
+    with pytest.raises(InspectionError, match="No census lies beside"):
+        inspection.read_census(plan)
+    if not torch.cuda.is_available():
+        with pytest.raises(BackendAbsentError, match="cannot be deserialised here"):
+            inspection.inspect_plan(plan)
+
+
+def test_unreadable_plans_are_refused(tmp_path):
+    with pytest.raises(PlanError, match="cannot be read"):
+        inspection.inspect_plan(tmp_path / "absent.plan")
+    (tmp_path / "empty.plan").touch()
+    with pytest.raises(PlanError, match="is empty"):
+        inspection.inspect_plan(tmp_path / "empty.plan")
+
+
+@needs_builder
+def test_the_cache_keeps_plan_and_census_together(tmp_path):
+    context = BuildContext(torch.device("cpu"), None, tmp_path, BuildStopwatch())
+    path = micro_models.get("mlp").write(tmp_path, Precision.FP16)
+
+    def ensure():
+        return inspection.ensure_census(path, Precision.FP16, "mlp", context, ahead_of_time=True)
+
+    first, census = ensure()
+    assert not first.from_cache
+    assert census.origin == "build_log"
+    assert census.runtime.startswith("tensorrt_rtx 1.")
+    second, again = ensure()
+    assert second.from_cache
+    assert again == census
+    # A census that was lost, damaged or belongs to another plan is made anew, layers equal.
+    beside = inspection.census_path(second.path)
+    for damage in (b"", b"{}", beside.read_bytes().replace(second.digest[:8].encode(), b"00000000")):
+        beside.write_bytes(damage)
+        third, mended = ensure()
+        assert mended.layers == census.layers
+        assert inspection.read_census(third.path) == mended
+
+
+def test_the_largest_engine_is_read_in_two_seconds_and_500_mb(tmp_path):
+    """vit_b_16, with an ONNX file as large as its float32 weights, in a process of its own."""
+    program = """
+import gzip, re, sys, time
+from pathlib import Path
+from trtgate.measure.compute_share import facts
+from trtgate.measure.inspection import census_from_build_log
+before = time.perf_counter()
+lines = gzip.decompress(Path(sys.argv[1]).read_bytes()).decode().split("\\n")
+told = facts(census_from_build_log(lines, Path(sys.argv[2])))
+seconds = time.perf_counter() - before
+# Not getrusage: its peak survives exec, so it would be that of the process that started this one.
+peak_kib = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+print(seconds, int(peak_kib) * 1024, told["layers"])
+"""
+    onnx_path = tmp_path / "vit.onnx"
+    _large_model(onnx_path)
+    assert onnx_path.stat().st_size > 300e6
+    command = [sys.executable, "-c", program, str(FOLDER / "vit_b_16_fp16_rtx_1.6.log.gz"), str(onnx_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    seconds, peak_bytes, layers = done.stdout.split()
+    assert layers == "137"
+    assert float(seconds) < 2
+    assert float(peak_bytes) < 500e6
+
+
+def _large_model(path):
+    """The micro perceptron with 346 MB of weights beside it, as many bytes as vit_b_16 has in float32."""
+    size = 346_000_000
+    model = micro_models.get("mlp").model(Precision.FP32).SerializeToString()
+    tensor = onnx.TensorProto(name="large", data_type=TensorProto.FLOAT, dims=[size // 4]).SerializeToString()
+    raw = b"\x4a" + _varint(size)  # TensorProto.raw_data, whose bytes the file's hole holds
+    initialiser = b"\x2a" + _varint(len(tensor) + len(raw) + size)  # GraphProto.initializer
+    graph = b"\x3a" + _varint(
+        len(initialiser) + len(tensor) + len(raw) + size
+    )  # ModelProto.graph, merged with the first
+    with path.open("wb") as file:
+        file.write(model + graph + initialiser + tensor + raw)
+        file.truncate(file.tell() + size)
+
+
+def _varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
