@@ -134,3 +134,14 @@ def test_a_different_stack_is_what_two_environments_compare_and_is_said(evidence
     newer = h100.model_copy(update={"tensorrt": "1.6.1.120"})
     evidence.identify(HEAD, newer.model_dump(mode="json"))
     assert evidence.notes == ["tensorrt: 1.4.0.76 -> 1.6.1.120"]
+
+
+def test_what_was_seen_of_the_device_is_told(evidence):
+    evidence.observe({"sm_clock_mhz": [1980, 1980], "neighbours": [4711]})
+    evidence.observe({"sm_clock_mhz": [1755, 1980], "throttle_reasons": ["sw_power_cap"]})
+    evidence.observe(None)  # a worker that died tells nothing
+    assert evidence.observations() == [
+        "SM clock 1755 - 1980 MHz.",
+        "The GPU's clocks were held back: sw_power_cap.",
+        "Other processes were on the GPU: 4711.",
+    ]

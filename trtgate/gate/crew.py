@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from trtgate.gate.sides import Side
 from trtgate.gate.turns import balanced
 
 _log = logging.getLogger(__name__)
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class Crew:
                     "Cool the GPU, lower its power draw, or lock its clocks lower.",
                 )
                 break
+            # The pauses of measure.timing: long enough for the clocks to come back, soon enough not to cool down.
+            time.sleep(min(_FIRST_PAUSE_S * 2 ** (len(taken.discarded) - 1), _LONGEST_PAUSE_S))
         return taken
 
     def close(self) -> None:

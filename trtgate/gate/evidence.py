@@ -21,7 +21,7 @@ from trtgate.judge.presence import judge_absence, judge_disturbed
 from trtgate.judge.sequential import NeedMore, Sequential
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy import Policy
-from trtgate.record import Identity, Parity
+from trtgate.record import Environment, Identity, Parity
 
 Key = tuple[str, Quantity]
 _MACHINE = ("gpu", "driver", "cpu", "threads")
@@ -46,6 +46,7 @@ class Evidence:
     skipped: dict[str, str] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _environments: list[Environment] = field(default_factory=list)
     _cases: list[str] = field(default_factory=list)
     _ratios: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {CHANGE: {}, AA: {}})
     _builds: dict[tuple[str, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -130,6 +131,21 @@ class Evidence:
         note = f"{case}: device time includes waiting for the host"
         if taken.host_bound and note not in self.notes:
             self.notes.append(note)
+
+    def observe(self, environment: Mapping[str, Any] | None) -> None:
+        """Take in the state of the device as one process saw it."""
+        if environment is not None:
+            self._environments.append(Environment.model_validate(environment))
+
+    def observations(self) -> list[str]:
+        """What was seen of the device, one sentence each; nothing where there is no GPU."""
+        clocks = [clock for seen in self._environments for clock in seen.sm_clock_mhz or ()]
+        reasons = sorted({reason for seen in self._environments for reason in seen.throttle_reasons})
+        strangers = sorted({pid for seen in self._environments for pid in seen.neighbours})
+        told = [f"SM clock {min(clocks)} - {max(clocks)} MHz."] if clocks else []
+        told += [f"The GPU's clocks were held back: {', '.join(reasons)}."] if reasons else []
+        told += [f"Other processes were on the GPU: {', '.join(map(str, strangers))}."] if strangers else []
+        return told
 
     def open_cases(self) -> list[str]:
         """Cases that want more pairs."""

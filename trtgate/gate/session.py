@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from trtgate.case import Quantity
 from trtgate.errors import EnvironmentInvalidError, NothingComparedError, TrtgateError
@@ -85,7 +87,7 @@ class Session:
             decisions=evidence.decisions(),
             environment=evidence.environment(),
             skipped=evidence.skipped,
-            notes=tuple(evidence.notes),
+            notes=(*evidence.notes, *evidence.observations()),
             identity=evidence.identities[BASE],
             pairs=pairs,
         )
@@ -143,31 +145,40 @@ class Session:
             self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
             for_each_member(crews, functools.partial(_build, contests))
             if prove:
-                for case in cases:
-                    self._prove(crews[0], case)
+                self._prove(crews[0], cases)
             for crew, contest in itertools.product(crews, contests):
                 if contest.quantity in evidence.timed and evidence.is_open(contest.case):
                     self._take(crew, contest)
             for_each_member(crews, functools.partial(_drop, contests))
+        family = [os.getpid(), *(pid for crew in crews for member in crew.members.values() if (pid := member.pid))]
+        for crew in crews:
+            evidence.observe(crew.members[BASE].environment(family))
 
-    def _prove(self, crew: Crew, case: str) -> None:
+    def _prove(self, crew: Crew, cases: Sequence[str]) -> None:
         """Parity before time: a case whose outputs are wrong is not timed."""
-        self.say(f"pair {crew.pair + 1}: proving {case}")
-        problems: dict[str, TrtgateError | str] = {}
-        for role in (BASE, HEAD):
-            member = crew.members[role]
-            parity = member.parity(case)
-            if parity is None:
-                problems[role] = member.failures[case]
-            elif wrong := self._evidence.built(case, role, member.facts[case], parity):
-                problems[role] = wrong
-            elif Quantity.OPTIMISATION in self.quantities:
-                census = member.census(case)
-                if census is None:
+        self.say(f"pair {crew.pair + 1}: proving {len(cases)} cases")
+        parity: dict[tuple[str, str], dict[str, Any] | None] = {}
+        census: dict[tuple[str, str], dict[str, Any] | None] = {}
+
+        def prove(member: Member) -> None:
+            for case in cases if member.role != TWIN else ():
+                parity[member.role, case] = member.parity(case)
+                if Quantity.OPTIMISATION in self.quantities:
+                    census[member.role, case] = member.census(case)
+
+        for_each_member([crew], prove)
+        for case in cases:
+            problems: dict[str, TrtgateError | str] = {}
+            for role in (BASE, HEAD):
+                member = crew.members[role]
+                found = parity[role, case]
+                if found is None or case in member.failures:
                     problems[role] = member.failures[case]
-                else:
-                    self._evidence.inspected(case, role, census)
-        self._evidence.failed(case, problems)
+                elif wrong := self._evidence.built(case, role, member.facts[case], found):
+                    problems[role] = wrong
+                elif told := census.get((role, case)):
+                    self._evidence.inspected(case, role, told)
+            self._evidence.failed(case, problems)
 
     def _take(self, crew: Crew, contest: Contest) -> None:
         settings = self.policy.gate
