@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixtures import collection, history, options, summary
+from fixtures import collection, comparison, history, options, summary
 from fixtures.session import (  # noqa: F401 - fixtures, found by name
     STATE,
     buildable_case,
@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         _prepare(config)
         history.configure(config)
+        comparison.configure(config)
     except TrtgateError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -65,6 +66,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count finished tests for the progress line."""
     if STATE.progress is not None and report.when == "teardown":
         STATE.progress.finished_one()
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """The progress line counts what passed; letters are left for what needs a look."""
+    if STATE.progress is not None and config.option.verbose == 0 and report.when == "call" and report.passed:
+        return ("passed", "", "PASSED")
+    return None
 
 
 def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any] | None:
