@@ -48,7 +48,7 @@ def test_a_broken_mnist_file_says_what_to_do(tmp_path):
     raw = tmp_path / "datasets" / "MNIST" / "raw"
     write_mnist(raw)
     (raw / "train-images-idx3-ubyte").write_bytes(gzip.compress(b"not an IDX file"))
-    with pytest.raises(WorkloadError, match="MNIST cannot be read from or fetched to .*datasets.*remove that folder"):
+    with pytest.raises(WorkloadError, match=r"MNIST cannot be read from or fetched to .*datasets.*remove that folder"):
         mnist.load(tmp_path)
 
 

@@ -21,7 +21,9 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 def rewrite(module: nn.Module, name: str) -> nn.Module:
-    """The same function without BatchNorm, HardSwish and HardSigmoid; the module itself if it has none.
+    """The same function without BatchNorm, HardSwish and HardSigmoid; the module itself if it has none as a sub-module.
+
+    Calls of torch.nn.functional.hardswish and hardsigmoid are rewritten too, where a sub-module gave reason to trace.
 
     Args:
         module: float32, in eval mode; not changed.

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trtgate.errors import ExportError
+from trtgate.precision import bf16
+from trtgate.workloads import weights
+
+
+class Small(nn.Module):
+    """Everything that is rewritten, as modules and as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Hardswish(inplace=True))
+        self.gate = nn.Hardsigmoid()
+        self.fc = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv(image).mean((2, 3))
+        return functional.hardswish(self.fc(hidden * self.gate(hidden))) + functional.hardsigmoid(hidden[:, :6])
+
+
+def small(module: nn.Module) -> nn.Module:
+    weights.fill(weights.frozen(module), 0)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.running_mean.copy_(weights.uniform(tuple(part.running_mean.shape), -1, 1, "mean"))
+            part.running_var.copy_(weights.uniform(tuple(part.running_var.shape), 0.5, 2, "variance"))
+    return module
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    return torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_the_function_stays_the_same(image):
+    module = small(Small()).double()
+    torch.testing.assert_close(bf16.rewrite(module, "small")(image), module(image), rtol=1e-12, atol=1e-12)
+
+
+def test_nothing_that_the_parser_refuses_is_left():
+    rewritten = bf16.rewrite(small(Small()), "small")
+    refused = (nn.modules.batchnorm._BatchNorm, nn.Hardswish, nn.Hardsigmoid)
+    assert not any(isinstance(part, refused) for part in rewritten.modules())
+    functions = {node.target for node in rewritten.graph.nodes if node.op == "call_function"}
+    assert not functions & {functional.hardswish, functional.hardsigmoid}
+    assert not rewritten.training
+
+
+def test_the_original_is_not_changed():
+    module = small(Small())
+    before = weights.digest(module)
+    bf16.rewrite(module, "small")
+    assert weights.digest(module) == before
+    assert isinstance(module.conv[1], nn.BatchNorm2d)
+
+
+def test_a_module_with_nothing_to_rewrite_is_returned_as_it_is():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    assert bf16.rewrite(module, "plain") is module
+
+
+def test_functions_are_rewritten_where_a_module_is_traced():
+    class Functions(nn.Module):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            return functional.hardswish(value)
+
+    rewritten = bf16.rewrite(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Functions()).eval(), "functions")
+    assert functional.hardswish not in {node.target for node in rewritten.graph.nodes}
+
+
+@pytest.mark.parametrize("ours", [(bf16.hardswish, functional.hardswish), (bf16.hardsigmoid, functional.hardsigmoid)])
+def test_activations_are_torchs(ours):
+    values = torch.linspace(-8, 8, 1001, dtype=torch.float64)
+    torch.testing.assert_close(ours[0](values), ours[1](values), rtol=1e-12, atol=1e-12)
+
+
+def test_control_flow_on_values_is_refused_by_name():
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.norm(image) if image.sum() > 0 else image
+
+    with pytest.raises(ExportError, match="BatchNorm of 'branching' cannot be folded for bf16: .*cannot trace"):
+        bf16.rewrite(Branching().eval(), "branching")
+
+
+def test_a_batch_norm_without_a_layer_before_it_is_refused_by_name():
+    with pytest.raises(ExportError, match="BatchNorm '0' of 'alone' cannot be folded"):
+        bf16.rewrite(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)).eval(), "alone")
