@@ -120,6 +120,10 @@ class InspectionError(TrtgateError):
     """An engine does not tell enough of itself to be inspected."""
 
 
+class OptimisationError(TrtgateError):
+    """An engine is not what the optimiser is claimed to make: a fusion, a precision or a removal is missing."""
+
+
 class EnvironmentInvalidError(TrtgateError):
     """The machine is too disturbed for a verdict: even identical code looks different."""
 

@@ -1,0 +1,53 @@
+"""Each of TensorRT's four techniques as a fact of an engine: operator and tensor fusion, precision, graph optimisation.
+
+Nothing is run where running is not needed: without a GPU the engines are built ahead of time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trtgate.backends.tensorrt_engine import TensorRTEngineBackend
+from trtgate.case import Precision, Quantity
+from trtgate.measure.optimisation_run import INSPECTED, Proven, micro_case, prove_case, prove_micro
+from trtgate.record import Outcome, Series
+from trtgate.workloads import micro_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fixtures.built import Workshop
+    from fixtures.recorder import Recorder
+    from trtgate.case import Case
+
+_MICRO = [(name, str(precision)) for name in micro_models.names() for precision in micro_models.get(name).precisions]
+
+
+@pytest.mark.parametrize(("model", "precision"), _MICRO)
+def test_micro_model(model: str, precision: str, workshop: Workshop, recorder: Recorder) -> None:
+    backend = TensorRTEngineBackend()
+    answer = backend.availability() if workshop.cuda else backend.ahead_of_time_availability()
+    if not answer:
+        pytest.skip(answer.reason)
+    micro, kind = micro_models.get(model), Precision(precision)
+    settings = recorder.suite.policy.optimisation
+    _prove(micro_case(micro, kind), recorder, lambda: prove_micro(micro, kind, workshop.context(), settings))
+
+
+def test_optimisation(buildable_case: Case, workshop: Workshop, recorder: Recorder) -> None:
+    case = buildable_case
+    if case.backend not in INSPECTED:
+        pytest.skip(f"{case.backend} keeps no list of layers.")
+    settings = recorder.suite.policy.optimisation
+    _prove(case, recorder, lambda: prove_case(workshop.workload(case), case, workshop.context(), settings))
+
+
+def _prove(case: Case, recorder: Recorder, prove: Callable[[], Proven]) -> None:
+    recorder.progress.doing(f"inspecting {case.id}")
+    proven = recorder.stage(case, Quantity.OPTIMISATION, "optimisation", prove)
+    kernels = Series.of([proven.kernels])
+    recorder.keep(
+        recorder.suite.record(case, Quantity.OPTIMISATION, Outcome.MEASURED, series=kernels, facts=proven.facts)
+    )

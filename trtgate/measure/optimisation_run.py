@@ -1,0 +1,99 @@
+"""Build, inspect, check: the optimisation tests of one case or one micro model, ready to be recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trtgate.backends import tensorrt_engine, trt_inspect
+from trtgate.backends.cuda_device import cuda_answer
+from trtgate.case import BackendName, Case, Execution
+from trtgate.errors import OptimisationError
+from trtgate.measure import inspection, optimisation
+from trtgate.measure.inspect_case import inspect_case
+from trtgate.workloads.micro_models import MicroModel
+
+if TYPE_CHECKING:
+    from trtgate.backends.base import BuildContext
+    from trtgate.case import Precision
+    from trtgate.measure.census import Census
+    from trtgate.policy_optimisation import OptimisationSettings
+    from trtgate.workloads.base import Workload
+
+INSPECTED = (BackendName.TENSORRT_ENGINE, BackendName.TORCH_TENSORRT, BackendName.ONNXRUNTIME)
+"""Backends whose optimised model can be read."""
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What a census showed.
+
+    Attributes:
+        kernels: how many the model runs in; the number that a history plots.
+        facts: plain JSON for a record of the quantity ``optimisation``.
+    """
+
+    kernels: int
+    facts: dict[str, Any]
+
+
+def micro_case(model: MicroModel, precision: Precision) -> Case:
+    """The case under which a micro model's facts are kept."""
+    return Case(model.name, BackendName.TENSORRT_ENGINE, precision, 1, None, Execution.STREAM)
+
+
+def prove_micro(
+    model: MicroModel, precision: Precision, context: BuildContext, settings: OptimisationSettings
+) -> Proven:
+    """Build a micro model, for the GPU here or ahead of time, and hold it to its claims.
+
+    Raises:
+        OptimisationError: a claim does not hold; names what breaks it, by layer.
+        BackendAbsentError, BuildError, InspectionError: it cannot be built or read.
+    """
+    case = micro_case(model, precision)
+    onnx_path = model.write(context.cache / "onnx", precision)
+    if cuda_answer():
+        plan = tensorrt_engine.plan_of(onnx_path, precision, case.id, context, ahead_of_time=False)
+        text = trt_inspect.inspector_json(plan.content, case.id)
+        census = inspection.census_from_json(text, onnx_path, runtime=inspection.runtime_here())
+    else:
+        _, census = inspection.ensure_census(onnx_path, precision, case.id, context, ahead_of_time=True)
+    found = optimisation.check_micro(census, model, precision, settings, case.id)
+    return _held(census, found, case)
+
+
+def prove_case(workload: Workload, case: Case, context: BuildContext, settings: OptimisationSettings) -> Proven:
+    """Inspect what a case runs and hold it to the policy.
+
+    ONNX Runtime's graph is recorded and not judged: what the CPU's provider fuses is not this project's claim.
+
+    Raises:
+        OptimisationError: a claim does not hold; names what breaks it, by layer.
+        TrtgateError: the case cannot be built or inspected.
+    """
+    inspected = inspect_case(workload, case, context)
+    found = optimisation.Findings()
+    if case.backend is BackendName.TENSORRT_ENGINE:
+        found = optimisation.check_case(inspected.census, case, settings)
+    if inspected.coverage is not None:
+        found.violations += optimisation.check_coverage(inspected.coverage)
+    proven = _held(inspected.census, found, case)
+    return (
+        proven
+        if inspected.coverage is None
+        else Proven(proven.kernels, {**proven.facts, "coverage": inspected.coverage})
+    )
+
+
+def _held(census: Census, found: optimisation.Findings, case: Case) -> Proven:
+    if found.violations:
+        sentences = [f"{one.check}: {one.message}" for one in found.violations[:_NAMED]]
+        more = f" And {len(found.violations) - _NAMED} more." if len(found.violations) > _NAMED else ""
+        raise OptimisationError(
+            f"{case.id}: {' '.join(sentences)}{more}",
+            "See the layers with 'trtgate inspect --layers', or explain them in [optimisation] of trtgate.toml.",
+        )
+    return Proven(census.kernels, found.facts(census))
