@@ -277,3 +277,12 @@ def test_the_default_matrix_stays_under_five_megabytes(folder, make_record):
     # What pytest-benchmark writes of the same rows is indented, which must not break the promise either.
     indented = json.dumps(json.loads(path.read_text()), indent=4)
     assert len(indented) < 5e6
+
+
+def test_a_run_of_a_part_does_not_hide_the_last_whole_one(tmp_path, make_record):
+    one, two = make_record(), make_record(case="resnet50-eager-fp16-b8-stream")
+    whole = save_run(tmp_path, [one, two], status=RunStatus.PASSED)
+    part = save_run(tmp_path, [one], status=RunStatus.PASSED)
+    assert latest_comparable(tmp_path, one.identity, cases={one.case, two.case}) == whole
+    assert latest_comparable(tmp_path, one.identity, cases={one.case}) == part
+    assert latest_comparable(tmp_path, one.identity, cases={"vit_b_16-eager-fp16-b8-graph"}) is None

@@ -7,7 +7,7 @@ are kept apart in ``rejected/``, where neither pytest-benchmark nor trtgate look
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -89,26 +89,45 @@ def same_stack(one: Identity, other: Identity) -> bool:
 
 
 def latest_comparable(
-    folder: Path, identity: Identity, *, before: Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES
+    folder: Path,
+    identity: Identity,
+    *,
+    cases: Collection[str] = (),
+    before: Path | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Path | None:
-    """The newest run that is a baseline for this machine and stack, or None.
+    """The run to compare with on this machine and stack, or None: the newest that is a baseline.
+
+    Where the cases are named, it is the newest of those runs that hold the most of them, so that a run of a part of the
+    matrix does not hide the last whole one; a run that holds none of them is no baseline.
 
     A file that cannot be read stops the search with its error: stepping over it would move the baseline in silence.
 
     Args:
         folder: the history folder.
         identity: the machine and stack to compare on.
+        cases: ids that are about to be measured; empty for any.
         before: leave out this run and every later one.
         max_bytes: refuse larger files.
     """
     paths = run_paths(folder) if folder.is_dir() else []
     if before is not None:
         paths = [path for path in paths if path.name < before.name]
+    wanted = frozenset(cases)
+    best: Path | None = None
+    most = 0
     for path in reversed(paths):
         run = load_run(path, max_bytes=max_bytes)
-        if run.status in (RunStatus.PASSED, RunStatus.ACCEPTED) and same_stack(run.identity, identity):
+        if run.status not in (RunStatus.PASSED, RunStatus.ACCEPTED) or not same_stack(run.identity, identity):
+            continue
+        if not wanted:
             return path
-    return None
+        held = len(wanted & {record.case for record in run.records})
+        if held > most:
+            best, most = path, held
+        if most == len(wanted):
+            break
+    return best
 
 
 def save_run(
