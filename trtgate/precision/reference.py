@@ -9,6 +9,12 @@ very same Q/DQ pairs at the same places with the same scales:
   a Relu before an fp8 QuantizeLinear, as if fp8 had no negative values, and is wrong by more than the signal.
 * Torch-TensorRT compiles ModelOpt's PyTorch module, which places pairs differently. The reference is that module, in
   float64 between the quantisers (ModelOpt rounds in float32).
+
+How tight is tight? Rounding is a step, so a deep quantised network amplifies the last bit of a sum until it is worth as
+much as quantisation itself. Measured on the CPU with seeded weights, int8 and max calibration: changing resnet18's
+inputs by 1e-5 of their value moves the outputs of this very reference by 24 dB, while its distance from float is 23 dB;
+simple_cnn, four layers deep, does not change at all. A bound on the distance from the reference therefore has to allow
+a deep model about the reference's own distance from float64, and can only be tighter for a shallow one.
 """
 
 from __future__ import annotations
