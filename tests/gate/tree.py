@@ -49,20 +49,23 @@ class Small(Workload):
 """
 
 
-def write_tree(folder: Path, workloads: dict[str, str]) -> Path:
-    """Write a project whose workloads are small nets; by name, the arguments of each as Python text."""
+def write_tree(folder: Path, workloads: dict[str, str], backends: dict[str, str] | None = None) -> Path:
+    """Write a project whose workloads are small nets; by name, the arguments of each as Python text.
+
+    Each has one case, on the backend that ``backends`` names for it, else eager.
+    """
     folder.mkdir(parents=True)
     entries = "".join(
         f"    {name!r}: lambda cache: Small({name!r}, {options}),\n" for name, options in workloads.items()
     )
     (folder / "trtgate_workloads.py").write_text(f"{_MODULE}WORKLOADS = {{\n{entries}}}\n")
-    cases = [case_of(name) for name in workloads]
+    cases = [case_of(name, (backends or {}).get(name, "eager")) for name in workloads]
     (folder / "trtgate.toml").write_text(f"{POLICY}cases = {cases}\n")
     return folder
 
 
-def case_of(name: str) -> str:
-    return f"{name}-eager-fp32-b4-stream"
+def case_of(name: str, backend: str = "eager") -> str:
+    return f"{name}-{backend}-fp32-b4-stream"
 
 
 # As few pairs and as wide margins as a busy machine without a GPU needs; the rates are of no interest here.
@@ -76,6 +79,8 @@ extension_pairs = 3
 aa_pairs = 3
 false_failure_rate = 0.4
 first_look_share = 0.5
+candidate_level = 0.02
+false_same_rate = 0.45
 aa_tolerance = 0.9
 aa_max_half_width = 5.0
 
@@ -84,4 +89,6 @@ latency = 0.3
 
 [gate]
 block_rounds = 40
+renew_build_every = 10
+quantities = ["latency", "parity", "optimisation"]
 """
