@@ -49,6 +49,15 @@ class ExplainedLayer(_Section):
     reason: str = Field(min_length=1)
 
 
+class ConstantLimit(_Section):
+    """Constants of a model that this runtime is known to compute at each inference."""
+
+    workload: str = Field(description="shell pattern for workload names")
+    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    at_most: int = Field(ge=1)
+    reason: str = Field(min_length=1)
+
+
 class OptimisationSettings(_Section):
     """What an engine's census must show."""
 
@@ -58,6 +67,7 @@ class OptimisationSettings(_Section):
     attention_kernels: int = Field(default=1, ge=1, description="kernels of one attention block in half precision")
     layer_floor: tuple[LayerFloor, ...] = ()
     explained: tuple[ExplainedLayer, ...] = ()
+    constant_limit: tuple[ConstantLimit, ...] = ()
 
     @model_validator(mode="after")
     def _every_precision_has_a_share(self) -> Self:
@@ -67,6 +77,17 @@ class OptimisationSettings(_Section):
     def layer_floors_for(self, case: Case, runtime: str) -> list[LayerFloor]:
         """The floors on nodes per layer that name this case; ``runtime`` is such as 'tensorrt_rtx 1.4.0.76'."""
         return [floor for floor in self.layer_floor if floor.applies(case, runtime)]
+
+    def constants_left_for(self, case: Case, runtime: str) -> int:
+        """How many constants of this case may be left to be computed; 0 where nobody said so."""
+        return max(
+            (
+                limit.at_most
+                for limit in self.constant_limit
+                if fnmatch.fnmatchcase(case.workload, limit.workload) and fnmatch.fnmatchcase(runtime, limit.runtime)
+            ),
+            default=0,
+        )
 
     def explanation_for(self, case_id: str, node: str, datatype: str) -> str | None:
         """Why this node may run in this datatype, None where nobody said so."""

@@ -223,10 +223,20 @@ def test_a_census_survives_the_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", '{"schema_version": 2, "origin": "inspector", "layers": []}', '{"layers": 1}']
+    "content", ["{", '{"schema_version": 3, "origin": "inspector", "layers": []}', '{"layers": 1}']
 )
 def test_a_damaged_or_newer_census_is_refused(tmp_path, content):
     path = tmp_path / "a.census.json"
     path.write_text(content)
-    with pytest.raises(InspectionError, match=r"damaged or of another release.*build"):
+    with pytest.raises(InspectionError, match=r"(damaged or of another release|not a census).*build"):
         Census.load(path)
+
+
+def test_a_tail_behind_a_node_in_the_metadata_is_not_part_of_its_name():
+    """Seen in resnet50 and efficientnet_b0, fp16, TensorRT-RTX 1.6: 1x1 convolutions that became products."""
+    line = (
+        "Name: __myl_FcAddRelu_myl0_26, LayerType: runtime_fusion, Inputs: [], Outputs: [], TacticName: , StreamId: 0, "
+        "Metadata: [ONNX Layer: node_Conv_801]\x1f[ONNX Layer: node_relu_22]__gemm_from_conv1x1"
+    )
+    (layer,) = parse_build_log([f"Layers:\n{line}\n"]).layers
+    assert layer.sources == ("node_Conv_801", "node_relu_22")

@@ -6,6 +6,7 @@ interprets it: `compute_share`, `optimisation`, `difference`.
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trtgate import artefacts
 from trtgate.errors import InspectionError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""Raise it whenever a reader makes something else of the same engine, so that kept censuses are made anew."""
 WEIGHTS: Final = "Weights"
 """Name of a layer's kernel where the runtime gives it none, and only its number of elements for a shape."""
 
@@ -202,7 +204,7 @@ class Census(_Frozen):
         plan_digest: SHA-256 of the plan that it describes, None where there is no plan.
     """
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     origin: Literal["inspector", "build_log", "torch_tensorrt", "onnxruntime"]
     runtime: str = Field(default="", description="such as 'tensorrt_rtx 1.6.1.120'")
     layers: tuple[Layer, ...]
@@ -224,7 +226,8 @@ class Census(_Frozen):
         Raises:
             StorageError: the folder cannot be written.
         """
-        text = self.model_dump_json(exclude_defaults=True)
+        kept = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps({"schema_version": SCHEMA, **kept})
 
         def fill(made: Path) -> None:
             made.write_text(text, encoding="utf-8")
@@ -239,7 +242,10 @@ class Census(_Frozen):
             InspectionError: missing, damaged, or of a version that this release does not read.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
+            if b'"schema_version"' not in content[:100]:
+                raise InspectionError(f"{path} is not a census of trtgate's.", "Delete it and build the engine again.")
+            return cls.model_validate_json(content)
         except OSError as error:
             raise InspectionError(
                 f"The census {path} cannot be read ({error.strerror}).", "Build the engine again to write a new one."

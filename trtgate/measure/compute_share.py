@@ -148,9 +148,10 @@ def folded_constants(census: Census) -> tuple[list[str], list[str]]:
         explained = {_OPERATION_OF.get(node.op) for node in live}
         for node in constant:
             operation = _OPERATION_OF.get(node.op)
-            spelt = operation in layer.operations and operation not in explained
-            if spelt or (not live and not layer.operations):
-                left.add(node.name)
+            if operation in layer.operations and operation not in explained:
+                left.update(other.name for other in ([node] if live else constant))
+        if not live and not layer.operations:
+            left.update(node.name for node in constant)
     constants = [node.name for node in census.sources if node.constant and not node.dead]
     return [name for name in constants if name not in left], [name for name in constants if name in left]
 

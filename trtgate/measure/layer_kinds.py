@@ -87,10 +87,11 @@ def sources_of(metadata: str, name: str, role: Role) -> tuple[str, ...]:
         name: used where the metadata is empty and the layer computes: Myelin then joins node names by ``+``.
         role: role of the layer.
     """
+    # Rewritten nodes carry a tail behind the bracket: "[ONNX Layer: conv]__gemm_from_conv1x1".
     found = [
-        part.strip().removeprefix("[ONNX Layer:").removesuffix("]").strip()
+        part[: part.rindex("]")].strip().removeprefix("[ONNX Layer:").strip()
         for part in re.split("[\x1e\x1f]", metadata)
-        if part.strip().startswith("[ONNX Layer:")
+        if part.strip().startswith("[ONNX Layer:") and "]" in part
     ]
     if not found and role is Role.COMPUTE and not name.startswith("_"):
         found = [part.strip() for part in _MYELIN_SUFFIX.sub("", name).split("+")]
