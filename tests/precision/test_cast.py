@@ -40,6 +40,17 @@ def test_a_quantised_module_is_not_a_cast(transformer, precision):
         cast.prepare(transformer, precision)
 
 
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_a_module_made_in_inference_mode_is_an_ordinary_one(transformer, tmp_path, precision):
+    """An inference tensor cannot be exported, quantised or changed in place later."""
+    with torch.inference_mode():
+        modules = [
+            cast.prepare(workload, precision)
+            for workload in (transformer, TorchvisionModel("mobilenet_v3_small", tmp_path))
+        ]
+    assert not any(tensor.is_inference() for module in modules for tensor in module.state_dict().values())
+
+
 def relative_errors(workload, precision, batch):
     """Relative L2 error of plain PyTorch against float64, one an output."""
     inputs = workload.inputs(batch, None, seed=0)

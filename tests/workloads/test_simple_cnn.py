@@ -99,6 +99,13 @@ def test_cached_weights_are_used(cache, workload, trainings):
     assert trainings == []
 
 
+def test_training_works_for_a_caller_in_inference_mode(digits, monkeypatch):
+    monkeypatch.setattr(simple_cnn, "MIN_TOP1", 0)
+    with torch.inference_mode():
+        network = simple_cnn.train(digits, steps=2)
+    assert not any(parameter.is_inference() for parameter in network.parameters())
+
+
 def test_truncated_weights_are_trained_anew(cache, workload, trainings):
     file = weights_file(cache)
     file.write_bytes(file.read_bytes()[:1000])

@@ -124,6 +124,6 @@ def test_every_model_is_fit_for_comparisons_in_half_precision(name, cache):
     with torch.inference_mode():
         exact = workload.module().double()(pictures.double())
         assert conditioning.spread(exact) > 0.2
-        for dtype, most in ((torch.float32, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 1e-1)):
+        for dtype, most in ((torch.float32, 1e-5), (torch.float16, 1e-2)):
             error = workload.module().to(dtype)(pictures.to(dtype)).double() - exact
             assert float(error.norm() / exact.norm()) < most

@@ -30,6 +30,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return _DTYPES[precision]
 
 
+@torch.inference_mode(False)
 def prepare(workload: Workload, precision: Precision) -> torch.nn.Module:
     """The workload's module in a precision: on the CPU, in eval mode, without gradients.
 

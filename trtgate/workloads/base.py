@@ -36,7 +36,10 @@ class Workload(ABC):
 
     @abstractmethod
     def module(self) -> torch.nn.Module:
-        """A new float32 module on the CPU, in eval mode, without gradients; equal weights at every call."""
+        """A new float32 module on the CPU, in eval mode, without gradients; equal weights at every call.
+
+        Its tensors are ordinary ones even when the caller is in inference mode.
+        """
 
     @abstractmethod
     def inputs(self, batch: int, sequence: int | None, seed: int) -> tuple[torch.Tensor, ...]:

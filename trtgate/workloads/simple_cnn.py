@@ -71,6 +71,7 @@ class SimpleCNNWorkload(Workload):
         """Digest of the trained weights."""
         return artefacts.key(workload=self.name, recipe=_RECIPE, weights=weights.digest(self.module()))
 
+    @torch.inference_mode(False)
     def module(self) -> nn.Module:
         """The trained network: float32, on the CPU, in eval mode, without gradients.
 
@@ -118,9 +119,9 @@ def train(digits: mnist.Digits, steps: int = _STEPS) -> SimpleCNN:
     Raises:
         WorkloadError: less than 95% of the held-out digits are read correctly.
     """
-    pixels, labels = mnist.normalised(digits.training), torch.from_numpy(digits.training_labels)
-    order = _epochs(len(labels), steps * _BATCH)
     with _reproducible():
+        pixels, labels = mnist.normalised(digits.training), torch.from_numpy(digits.training_labels)
+        order = _epochs(len(labels), steps * _BATCH)
         network = SimpleCNN()
         optimiser = torch.optim.AdamW(network.parameters(), lr=_PEAK_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_PEAK_RATE, total_steps=steps)
@@ -161,7 +162,7 @@ def _draw(pixels: npt.NDArray[np.uint8], count: int, *seed: object) -> torch.Ten
 def _reproducible() -> Iterator[None]:
     """Seeded, and on one thread: sums over threads come out in another order on another number of cores."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         torch.set_num_threads(1)
         try:

@@ -66,6 +66,7 @@ class TorchvisionModel(Workload):
         digest = weights.digest(self.module()) if self._pretrained else self._conditioning()[1]
         return artefacts.key(workload=self.name, weights=digest, torchvision=torchvision.__version__)
 
+    @torch.inference_mode(False)
     def module(self) -> nn.Module:
         """A new float32 module on the CPU, in eval mode, without gradients; equal weights at every call.
 

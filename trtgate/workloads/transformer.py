@@ -139,6 +139,7 @@ class Transformer(Workload):
         digest = weights.digest(self.module())
         return artefacts.key(workload=self.name, recipe=_RECIPE, dimensions=asdict(self._dimensions), weights=digest)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def module(self) -> nn.Module:
         """A new float32 encoder on the CPU, in eval mode, without gradients; equal weights at every call."""
