@@ -120,7 +120,7 @@ def test_bad_values_are_refused(workload, tmp_path):
 def test_every_model_is_fit_for_comparisons_in_half_precision(name, cache):
     """Outputs that tell pictures apart, and rounding errors that a chaotic network would blow up."""
     workload = TorchvisionModel(name, cache)
-    (pictures,) = workload.inputs(2, None, seed=0)
+    (pictures,) = workload.inputs(4, None, seed=0)
     with torch.inference_mode():
         exact = workload.module().double()(pictures.double())
         assert conditioning.spread(exact) > 0.2
