@@ -6,7 +6,8 @@ outputs, and some do not tell whether they captured anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -60,7 +61,10 @@ def capture(run: Callable[[], Sequence[torch.Tensor]], stream: torch.cuda.Stream
         graph = torch.cuda.CUDAGraph()
         try:
             # Thread-local: another thread (a monitor, a logger) may call CUDA while this one captures.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with (
+                _own_cublas_workspace(),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 outputs = tuple(run())
         except torch.cuda.OutOfMemoryError:
             raise
@@ -68,6 +72,20 @@ def capture(run: Callable[[], Sequence[torch.Tensor]], stream: torch.cuda.Stream
             raise _not_captured(what, " ".join(str(error).split()).split(" CUDA kernel errors")[0]) from error
         require_rewritten(graph.replay, outputs, stream.synchronize, what)
     return CapturedGraph(graph, outputs)
+
+
+@contextmanager
+def _own_cublas_workspace() -> Iterator[None]:
+    """Let cuBLAS allocate its workspace anew inside the capture, from the graph's own memory pool.
+
+    A workspace from before the capture is PyTorch's to free, and Inductor does so whenever it records a graph; once the
+    allocator has given that memory back, every replay that still points to it ends in a launch failure.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def require_rewritten(

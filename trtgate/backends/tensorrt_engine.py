@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtgate.backends import trt_build, trt_runtime
+from trtgate.backends import trt_build, trt_rtx, trt_runtime
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import cuda_answer, device_memory_of, precision_answer
 from trtgate.backends.plan_cache import PlanCache
@@ -79,6 +79,10 @@ def build_plan(
 
     trt_runtime.load()  # first, so that an absent TensorRT does not cost an export
     onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+    if case.precision is Precision.BF16 and not ahead_of_time and _no_bf16_depthwise():
+        from trtgate.precision import depthwise
+
+        onnx_path = depthwise.widened(onnx_path, context.cache)
     return plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=ahead_of_time, verbose_log=verbose_log)
 
 
@@ -114,6 +118,11 @@ def plan_of(
         )
         entry = kept.store(key, built.plan, built.details)
     return Plan(entry.path, entry.digest, from_cache, entry.details, entry.content, key)
+
+
+def _no_bf16_depthwise() -> bool:
+    flavour, _ = trt_runtime.versions()
+    return flavour == "tensorrt_rtx" and trt_build.gpu_key()["compute_capability"] in trt_rtx.NO_BF16_DEPTHWISE
 
 
 class TensorRTEngineBackend(Backend):

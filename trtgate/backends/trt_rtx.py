@@ -10,6 +10,8 @@ from typing import Any, Final
 
 # TensorRT-RTX has no SM90 to name. An engine for Ada is what a machine without a GPU builds; a GPU's own is CURRENT.
 AHEAD_OF_TIME_TARGET: Final = "SM89"
+# Where a bf16 depthwise convolution builds and then cannot be compiled (trtgate.precision.depthwise).
+NO_BF16_DEPTHWISE: Final = ("sm_90",)
 
 
 def available(config: Any) -> bool:
