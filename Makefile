@@ -6,14 +6,22 @@ BIN := $(VENV)/bin
 EXTRAS ?= rtx
 CONSTRAINTS ?= ci/constraints.txt
 ARGS ?=
+# The slow tests build every workload in every precision; `make test-all` runs them.
+TESTS ?= -m 'not slow'
 
-.PHONY: bench test lint clean
+.PHONY: bench test test-all lint install clean
 
 bench: $(VENV)/.bench
 	ci/bench.sh $(ARGS)
 
+install: $(VENV)/.bench
+
+# Two processes: the tests share no device and no files.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest tests -n 2 $(TESTS) $(ARGS)
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest tests -n 2 $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -143,7 +143,7 @@ class Floor(_Section):
 class KnownFailure(_Section):
     """A row that is known to fail here. It still runs, and turns the run red the day it passes."""
 
-    case: str = Field(description="shell pattern for case ids")
+    case: str | tuple[str, ...] = Field(description="shell pattern for case ids, or several")
     stage: Literal["build", "parity", "run", "optimisation"]
     runtime: str = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
     architecture: str = Field(default="*", description="shell pattern for the compute capability, such as sm_90")
@@ -151,8 +151,9 @@ class KnownFailure(_Section):
 
     def applies(self, case: Case, identity: Identity) -> bool:
         """Whether this entry names the case on this machine."""
+        patterns = (self.case,) if isinstance(self.case, str) else self.case
         return (
-            fnmatch.fnmatchcase(case.id, self.case)
+            any(fnmatch.fnmatchcase(case.id, pattern) for pattern in patterns)
             and fnmatch.fnmatchcase(identity.architecture or "cpu", self.architecture)
             and _runtime_matches(self.runtime, identity)
         )

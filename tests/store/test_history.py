@@ -52,6 +52,7 @@ def test_pytest_benchmark_reads_and_compares_our_files(folder, make_record):
 def test_a_file_saved_by_the_host_itself_is_read(pytester, monkeypatch, make_record):
     """A real pytest run with autosave, our hook, and a benchmark of the user's own beside ours."""
     monkeypatch.setenv("PYTHONPATH", str(_SOURCE))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # under xdist the host would switch itself off
     record = make_record()
     pytester.makeconftest(
         f"""
