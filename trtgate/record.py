@@ -139,7 +139,7 @@ class OutputError(_Frozen):
 
     name: str
     relative_l2: float = Field(description="worst batch: norm(candidate - reference) / norm(reference)")
-    yardstick: float = Field(description="the same for plain PyTorch at this precision")
+    yardstick: float = Field(description="of plain PyTorch at this precision, or of fake quantisation, against float64")
     bound: float
     max_abs: float
     cosine: float

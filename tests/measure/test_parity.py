@@ -161,7 +161,7 @@ def test_a_precision_in_which_plain_pytorch_overflows_is_refused(cpu_context):
 
 def test_a_precision_in_which_any_answer_would_pass_is_refused(cpu_context):
     """Logits of 1e-8 are denormal in float16: plain PyTorch is wrong by most of their norm."""
-    with pytest.raises(ParityError, match=r"own error at fp16 is .* of the norm of output 'logits'.*more than 0.5"):
+    with pytest.raises(ParityError, match=r"at fp16 is itself .* of the norm .* output 'logits'.*more than 0.5"):
         compared(cpu_context, precision="fp16", logit_scale=1e-7)
 
 
@@ -205,34 +205,3 @@ def test_a_reference_of_another_workload_is_refused(cpu_context):
     workload.output_names = ("logits",)
     with pytest.raises(ParityError, match="has the outputs logits, embedding, and small has logits"):
         parity.compare(ModuleUnderTest(workload, case), reference, SETTINGS, case, workload, cpu_context)
-
-
-@pytest.mark.slow
-def test_a_quantised_case_is_compared_tightly_with_the_fake_quantised_module(cpu_context):
-    from trtgate.precision.quantise_torch import fake_quantised
-
-    workload, case = workload_of(task=True), case_of("int8", backend="torch_tensorrt")
-    reference = parity.reference(workload, case, SETTINGS, cpu_context)
-    assert reference.kind == "fake_quantised"
-    right = ModuleUnderTest(workload, case_of("fp32"))
-    right.module = fake_quantised(workload, case.precision, cpu_context.cache, cpu_context.device)
-    found = parity.compare(right, reference, SETTINGS, case, workload, cpu_context)
-    assert found.passed, found.message
-    assert found.outputs[0].relative_l2 < 1e-3
-    assert 20 < found.metrics["sqnr_db"] < 60
-    assert found.metrics["fake_quantised_sqnr_db"] == pytest.approx(found.metrics["sqnr_db"], abs=0.5)
-    # Nearly right is not the same computation: the model that was never quantised is nearer to float64, and fails.
-    tight = ParitySettings(tolerance={Precision.INT8: ParityTolerance(factor=3.0, floor=1e-3)})
-    unquantised = ModuleUnderTest(workload, case_of("fp32"))
-    assert not parity.compare(unquantised, reference, tight, case, workload, cpu_context).passed
-
-
-@pytest.mark.slow
-def test_too_little_signal_above_the_noise_fails_and_says_what_the_fake_quantised_module_reaches(cpu_context):
-    workload, case = workload_of(), case_of("int8", backend="torch_tensorrt")
-    reference = parity.reference(workload, case, SETTINGS, cpu_context)
-    strict = ParitySettings(min_sqnr_db=90.0)
-    candidate = ModuleUnderTest(workload, case_of("fp32"))
-    candidate.change = lambda outputs, call: reference.outputs[call]
-    found = parity.compare(candidate, reference, strict, case, workload, cpu_context)
-    assert "dB above the noise against float64, below 90 dB; the fake-quantised module itself reaches" in found.message

@@ -54,8 +54,9 @@ class Reference:
         inputs: by batch, in the workload's order.
         outputs: by batch and output, float64.
         exact: outputs of the float64 module; the same as ``outputs`` unless quantised.
-        yardstick: relative L2 error, worst batch, that plain PyTorch makes at this precision, by output. 0 where
-            quantised: the fake-quantised module has the same rounding, so that only the policy's floor is allowed.
+        yardstick: relative L2 error against float64, worst batch, by output: that of plain PyTorch at this precision,
+            or of the fake-quantised module, which is the noise that quantising itself made. Zero would be wrong there:
+            a deep model amplifies the last bit of a sum to about that noise (see `trtgate.precision.reference`).
         evaluation: data for the task metric, None where the workload has no task.
     """
 
@@ -89,8 +90,8 @@ def reference(workload: Workload, case: Case, settings: ParitySettings, context:
         context: device, stream and cache.
 
     Raises:
-        ParityError: the reference is not finite or hardly depends on its inputs, or plain PyTorch's own error at this
-            precision is not finite or so large that it allows anything.
+        ParityError: the reference is not finite or hardly depends on its inputs, or the yardstick is so large that it
+            allows anything.
         OutOfDeviceMemoryError: the float64 module does not fit.
         BackendAbsentError, CalibrationError, ExportError: from quantising.
     """
@@ -107,29 +108,36 @@ def reference(workload: Workload, case: Case, settings: ParitySettings, context:
         )
         outputs = tuple(_wide(run(batch)) for batch in exact.inputs)
         evaluation = _evaluated(exact.evaluation, lambda batch: run((batch,)))
-        found = Reference(
-            "fake_quantised", names, exact.inputs, outputs, exact.outputs, (0.0,) * len(names), evaluation
-        )
-        _require_finite(outputs, names, f"The fake-quantised '{workload.name}'")
-        return found
+        whose = f"The fake-quantised '{workload.name}'"
+        _require_finite(outputs, names, whose)
+        yardstick = _worst(outputs, exact.outputs)
+        _require_tight(yardstick, names, whose, case, settings)
+        return Reference("fake_quantised", names, exact.inputs, outputs, exact.outputs, yardstick, evaluation)
     plain = _outputs_of(
         lambda: prepare(workload, case.precision),
         (cast_inputs(batch, case.precision) for batch in exact.inputs),
         case,
         context,
     )
-    _require_finite(plain, names, f"Plain PyTorch's '{workload.name}' at {case.precision}")
-    yardstick = tuple(
-        max(relative_l2(batch[index], right[index]) for batch, right in zip(plain, exact.outputs, strict=True))
-        for index in range(len(names))
-    )
-    _require_tight(yardstick, names, case, settings)
+    whose = f"Plain PyTorch's '{workload.name}' at {case.precision}"
+    _require_finite(plain, names, whose)
+    yardstick = _worst(plain, exact.outputs)
+    _require_tight(yardstick, names, whose, case, settings)
     return Reference("float64", names, exact.inputs, exact.outputs, exact.outputs, yardstick, exact.evaluation)
 
 
 def relative_l2(candidate: torch.Tensor, right: torch.Tensor) -> float:
     """``norm(candidate - right) / norm(right)`` in float64; ``right`` is not zero."""
     return float(torch.linalg.vector_norm(candidate - right) / torch.linalg.vector_norm(right))
+
+
+def _worst(batches: tuple[Tensors, ...], exact: tuple[Tensors, ...]) -> tuple[float, ...]:
+    """Relative L2 error by output, of the batch where it is largest."""
+    by_batch = [
+        [relative_l2(got, right) for got, right in zip(outputs, rights, strict=True)]
+        for outputs, rights in zip(batches, exact, strict=True)
+    ]
+    return tuple(max(errors) for errors in zip(*by_batch, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +249,16 @@ def _require_variety(batches: tuple[Tensors, ...], workload: Workload, least: fl
             )
 
 
-def _require_tight(yardstick: tuple[float, ...], names: tuple[str, ...], case: Case, settings: ParitySettings) -> None:
+def _require_tight(
+    yardstick: tuple[float, ...], names: tuple[str, ...], whose: str, case: Case, settings: ParitySettings
+) -> None:
+    """Refuse a yardstick under which a candidate that ignores its input could pass."""
     factor = settings.tolerance[case.precision].factor
     for name, error in zip(names, yardstick, strict=True):
         if not math.isfinite(error) or factor * error > settings.max_bound:
             raise ParityError(
-                f"Plain PyTorch's own error at {case.precision} is {error:.2g} of the norm of output '{name}' of "
-                f"'{case.workload}'; {factor:g} times that would allow more than {settings.max_bound:g}.",
+                f"{whose} is itself {error:.2g} of the norm away from float64 in output '{name}'; {factor:g} times "
+                f"that would allow more than {settings.max_bound:g}.",
                 _MEANINGLESS,
             )
 
