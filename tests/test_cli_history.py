@@ -35,10 +35,10 @@ def test_accept_refuses_an_empty_reason_and_a_missing_run(runs, capsys):
 
 @pytest.fixture
 def stepped(runs):
-    """Twelve runs, the first case 20% slower from the seventh on, with one spike before."""
+    """Twelve runs, the first case 20% slower from the seventh on, with a spike at the third."""
     random = np.random.default_rng(4)
     for number in range(12):
-        factor = (1.2 if number >= 6 else 1.0) * (1.5 if number == 1 else 1.0)
+        factor = (1.2 if number >= 6 else 1.0) * (1.5 if number == 2 else 1.0)
         runs(factor * float(np.exp(random.normal(0, 0.002))), 1.0, commit=f"{number:040d}")
 
 

@@ -55,6 +55,55 @@ def test_spikes_are_ignored_anywhere(place, width):
     assert change_points(values, SETTINGS) == []
 
 
+def stepped_and_spiked(count, sd, width, height, seeds):
+    """Every step that leaves three good runs on either side, with a spike at every place."""
+    for seed in range(seeds):
+        noise = 1e-3 * np.exp(sd * np.random.default_rng(seed).standard_normal(count))
+        for step in range(3, count - 2):
+            for place in range(count - width + 1):
+                spiked = set(range(place, place + width))
+                if min(len(set(range(step)) - spiked), len(set(range(step, count)) - spiked)) >= 3:
+                    values = noise.copy()
+                    values[step:] *= 1.2
+                    values[place : place + width] *= height
+                    yield values, step, spiked
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("height", [1.5, 0.7])
+def test_a_spike_anywhere_moves_no_step_of_a_short_history(width, height):
+    checked = 0
+    for values, step, spiked in stepped_and_spiked(12, 0.002, width, height, seeds=4):
+        (change,) = change_points(values, SETTINGS, labels=range(12))
+        # A spike right at the step may belong to either side, and is left between the two runs that are named.
+        assert change.before == max(set(range(step)) - spiked)
+        assert change.after == change.index == min(set(range(step, 12)) - spiked)
+        assert type(change.index) is type(change.runs_after) is int
+        assert change.ratio.low < 1.2 < change.ratio.high
+        checked += 1
+    assert checked > 250
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("height", [1.5, 0.7])
+def test_a_step_lies_between_the_runs_that_are_named_under_one_percent_of_noise(width, height):
+    exact = []
+    for values, step, spiked in stepped_and_spiked(30, 0.01, width, height, seeds=2):
+        (change,) = change_points(values, SETTINGS, labels=range(30))
+        assert change.before < step <= change.after
+        exact.append(set(range(change.before + 1, change.after)) <= spiked)
+    assert len(exact) > 1400
+    assert np.mean(exact) > 0.99
+
+
+@pytest.mark.parametrize("count", range(6, 12))
+def test_the_shortest_histories_that_hold_a_step(count):
+    values = history(count, sd=0.002)
+    values[count // 2 :] *= 1.2
+    found = [change.index for change in change_points(values, SETTINGS)]
+    assert found in ([], [count // 2])  # how much noise there is may be too uncertain to say
+
+
 def test_small_steps_are_true_but_not_reported():
     values = history(200, sd=0.0001)
     values[100:] *= 1.003

@@ -1,8 +1,8 @@
 """Change points in the history of one case: between which two runs it became slower or faster, and by how much.
 
-Works on the logarithms of the runs' medians. Spikes are taken out by a Hampel filter; the noise's scale and its
-autocorrelation are read from differences, so that the steps that are looked for do not inflate them; and ruptures finds
-the piecewise constant mean under a penalty that follows from the wanted rate of false alarms.
+Works on the logarithms of the runs' medians. Spikes are left out, not smoothed over, so that none can move a step; the
+noise's scale and its autocorrelation are read from differences, so that the steps that are looked for do not inflate
+them; and ruptures finds the piecewise constant mean under a penalty that follows from the wanted rate of false alarms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, special, stats
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import special, stats
 
 from trtgate.errors import BackendAbsentError, MeasurementError
 from trtgate.judge.stats import Interval
@@ -21,7 +22,7 @@ from trtgate.judge_settings import TrendSettings
 
 _Array = npt.NDArray[np.float64]
 
-# A spike lies this many robust standard deviations off the median of its neighbours (Hampel's usual 3 finds spikes in
+# A spike lies this many robust standard deviations off the medians of its neighbours (Hampel's usual 3 finds spikes in
 # Gaussian noise of a thousand runs; 4 hardly does).
 _SPIKE_SIGMAS: Final = 4.0
 # Beyond it the effective number of runs is so small that no step could be told from wandering.
@@ -34,13 +35,16 @@ _PRESCREEN: Final = 0.75
 class ChangePoint:
     """A lasting step in a history.
 
+    Spikes tell nothing about a level. Where some stand right at a step, it is after ``before`` and not after ``after``,
+    and it may be at any of the spikes between the two.
+
     Attributes:
-        index: position of the first run after the step.
-        before: label (commit) of the last run before it, None where runs carry none.
-        after: label of the first run after it.
+        index: position of the first run after the step that is not a spike.
+        before: label (commit) of the last run before it that is not a spike, None where runs carry none.
+        after: label of the run at ``index``.
         ratio: time after over time before; above 1 is slower.
         p_value: of a step this large in noise like this history's, at this place.
-        runs_after: runs between this step and the next one, or the end.
+        runs_after: runs from this step to the next one, or to the end, spikes included.
     """
 
     index: int
@@ -77,32 +81,46 @@ def change_points(
     logs = np.log(values[skipped:])
     if logs.size < 2 * settings.min_runs:
         return []
-    clean = without_spikes(logs, settings.min_runs)
-    noise = long_run_sd(logs)
-    penalty = float(special.ndtri(settings.false_alarm_rate / (2 * logs.size)) ** 2)
+    runs = np.flatnonzero(~spikes(logs, settings.min_runs))
+    if runs.size < 2 * settings.min_runs:
+        return []
+    clean = logs[runs]
+    noise = long_run_sd(clean)
+    penalty = float(special.ndtri(settings.false_alarm_rate / (2 * clean.size)) ** 2)
     standard = (clean - np.median(clean)) / noise
     if _largest_contrast(standard, settings.min_runs) < _PRESCREEN * np.sqrt(penalty):
         return []
     found = _segment(standard, settings.min_runs, penalty)
     kept = _worth_reporting(clean, found, noise, settings)
-    return [_describe(clean, kept, place, noise, skipped, settings, labels) for place in range(1, len(kept) - 1)]
+    positions = [*(int(run) + skipped for run in runs), values.size]
+    return [_describe(clean, kept, place, noise, positions, settings, labels) for place in range(1, len(kept) - 1)]
 
 
-def without_spikes(values: _Array, min_runs: int) -> _Array:
-    """Replace runs that stand off their neighbours, and are too few to be a step, by the neighbours' median.
+def spikes(values: _Array, min_runs: int) -> npt.NDArray[np.bool_]:
+    """Which runs stand off what comes before and off what comes after, too few together to be a step.
 
-    The window holds ``min_runs`` on either side. At the ends, where one side is missing, the outermost ``min_runs``
-    share the median of ``2 * min_runs - 1`` runs: so many new ones are a majority, and one fewer is not.
+    A run is compared with each side by itself: the run next to a step agrees with one of them. One median over both
+    sides, as in Hampel's filter, takes such a run for a spike when a real spike tips its window. A side has two medians
+    and a run has to stand off both: that of ``min_runs`` follows a short plateau, and that of ``2 * min_runs - 1`` is
+    not tipped by ``min_runs - 1`` spikes. At the ends, where one side is missing, the outermost ``2 * min_runs - 1``
+    runs have one median for it: ``min_runs`` new ones are a majority there, and one fewer is not.
 
     Args:
-        values: shape (n,).
+        values: logarithms, shape (n,), n at least ``2 * min_runs``.
         min_runs: smallest number of runs that make a step.
     """
-    level = ndimage.median_filter(values, size=2 * min_runs + 1)
-    level[:min_runs] = np.median(values[: 2 * min_runs - 1])
-    level[-min_runs:] = np.median(values[-(2 * min_runs - 1) :])
-    scale = _sd_of_differences(values, 1)
-    return np.where(np.abs(values - level) > _SPIKE_SIGMAS * scale, level, values)
+    # Two standard errors are added: the scale of a dozen runs may come out at half of what it is.
+    far = _SPIKE_SIGMAS * _sd_of_differences(values, 1) * (1 + 2 / np.sqrt(values.size))
+    wide = 2 * min_runs - 1
+    first, last = np.median(values[:wide]), np.median(values[-wide:])
+    stands_off = np.ones(values.size, dtype=np.bool_)
+    for width in (min_runs, wide):
+        medians = np.median(sliding_window_view(values, width), axis=1)
+        stands_off[width:-min_runs] &= np.abs(values[width:-min_runs] - medians[: -min_runs - 1]) > far
+        stands_off[min_runs:-width] &= np.abs(values[min_runs:-width] - medians[min_runs + 1 :]) > far
+    stands_off[:wide] &= np.abs(values[:wide] - first) > far
+    stands_off[-wide:] &= np.abs(values[-wide:] - last) > far
+    return stands_off
 
 
 def long_run_sd(values: _Array) -> float:
@@ -195,19 +213,19 @@ def _describe(
     bounds: list[int],
     place: int,
     noise: float,
-    skipped: int,
+    positions: Sequence[int],
     settings: TrendSettings,
     labels: Sequence[str | None] | None,
 ) -> ChangePoint:
     shift, error, df = _step(values, bounds, place, noise)
     reach = float(stats.t.isf((1 - settings.confidence) / 2, df)) * error
     low, middle, high = np.exp([shift - reach, shift, shift + reach])
-    index = int(bounds[place]) + skipped
+    last, index, end = positions[bounds[place] - 1], positions[bounds[place]], positions[bounds[place + 1]]
     return ChangePoint(
         index=index,
-        before=labels[index - 1] if labels else None,
+        before=labels[last] if labels else None,
         after=labels[index] if labels else None,
         ratio=Interval(float(middle), float(low), float(high), settings.confidence),
         p_value=float(2 * special.stdtr(df, -abs(shift) / error)),
-        runs_after=int(bounds[place + 1] - bounds[place]),
+        runs_after=end - index,
     )
