@@ -16,6 +16,7 @@ from fixtures.session import (  # noqa: F401 - fixtures, found by name
     suite,
     workshop,
 )
+from fixtures.session import begin as _begin
 from fixtures.session import prepare as _prepare
 from trtgate.errors import TrtgateError
 
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _prepare(config)
         history.configure(config)
         comparison.configure(config)
+        _begin(config)
     except TrtgateError as error:
         raise pytest.UsageError(str(error)) from None
 
