@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from trtgate.backends import onnx_export, registry
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 
-def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profile_repeats: int = 0) -> Inspected:
+def inspect_case(
+    workload: Workload,
+    case: Case,
+    context: BuildContext,
+    *,
+    profile_repeats: int = 0,
+    runner: Runner | None = None,
+) -> Inspected:
     """Inspect what a case runs.
 
     Args:
@@ -26,6 +34,7 @@ def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profi
         case: on tensorrt_engine, torch_tensorrt or onnxruntime.
         context: where to build.
         profile_repeats: inferences to profile layer by layer, on a GPU; 0 for none.
+        runner: the case as it was built already; it stays open. Without one it is built here, and closed.
 
     Raises:
         UnsupportedCaseError: eager and inductor have no layers to inspect, or profiling is asked for without a GPU.
@@ -40,9 +49,9 @@ def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profi
             "Profile a tensorrt_engine case on a machine with a GPU, or leave --profile out.",
         )
     if case.backend is BackendName.ONNXRUNTIME:
-        return _onnxruntime(workload, plain, context)
+        return _onnxruntime(workload, plain, context, runner)
     if case.backend is BackendName.TORCH_TENSORRT:
-        return _torch_tensorrt(workload, plain, context)
+        return _torch_tensorrt(workload, plain, context, runner)
     if case.backend is not BackendName.TENSORRT_ENGINE:
         raise UnsupportedCaseError(
             f"{case.id} has no engine: {case.backend} keeps no list of layers.",
@@ -50,9 +59,9 @@ def inspect_case(workload: Workload, case: Case, context: BuildContext, *, profi
         )
     if not cuda_answer():
         return _ahead_of_time(workload, plain, context)
-    with _built(workload, plain, context) as runner:
-        raw = runner.inspector_json()
-        layer_ms = runner.layer_times_ms(profile_repeats) if profile_repeats else {}
+    with _built(workload, plain, context, runner) as built:
+        raw = built.inspector_json()
+        layer_ms = built.layer_times_ms(profile_repeats) if profile_repeats else {}
     onnx_path = onnx_export.export(workload, plain, context.cache, context.stopwatch)
     return Inspected(inspection.census_from_json(raw, onnx_path, runtime=inspection.runtime_here()), raw, layer_ms)
 
@@ -68,20 +77,20 @@ def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Ins
     return Inspected(census)
 
 
-def _onnxruntime(workload: Workload, case: Case, context: BuildContext) -> Inspected:
+def _onnxruntime(workload: Workload, case: Case, context: BuildContext, runner: Runner | None) -> Inspected:
     import onnxruntime
 
-    with _built(workload, case, context) as runner:
-        optimised = context.cache / "onnxruntime" / str(runner.facts.details["optimised_model"])
+    with _built(workload, case, context, runner) as built:
+        optimised = context.cache / "onnxruntime" / str(built.facts.details["optimised_model"])
     onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
     census = census_from_onnxruntime(optimised, onnx_path, runtime=f"onnxruntime {onnxruntime.__version__}")
     return Inspected(census)
 
 
-def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext) -> Inspected:
-    with _built(workload, case, context) as runner:
-        texts = runner.inspector_json()
-        details = dict(runner.facts.details)
+def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext, runner: Runner | None) -> Inspected:
+    with _built(workload, case, context, runner) as built:
+        texts = built.inspector_json()
+        details = dict(built.facts.details)
     # Engines of one module run one after another: their layers make one list.
     parts = [inspection.census_from_json(text, torch_tensorrt=True) for text in texts]
     merged = Census(
@@ -102,7 +111,10 @@ def coverage_of(details: dict[str, Any]) -> dict[str, Any]:
     return {"blocks": int(details["tensorrt_blocks"]), "fell_back": sorted(fell_back)}
 
 
-def _built(workload: Workload, case: Case, context: BuildContext) -> Any:
+def _built(
+    workload: Workload, case: Case, context: BuildContext, runner: Runner | None
+) -> contextlib.AbstractContextManager[Any]:
     # Any: inspector_json and layer_times_ms belong to two of the runners, not to the contract.
-    runner: Runner = registry.get(case.backend).build(workload, case, context)
-    return runner
+    if runner is not None:
+        return contextlib.nullcontext(runner)
+    return registry.get(case.backend).build(workload, case, context)

@@ -14,7 +14,7 @@ from trtgate.measure.inspect_case import inspect_case
 from trtgate.workloads.micro_models import MicroModel
 
 if TYPE_CHECKING:
-    from trtgate.backends.base import BuildContext
+    from trtgate.backends.base import BuildContext, Runner
     from trtgate.case import Precision
     from trtgate.measure.census import Census
     from trtgate.policy_optimisation import OptimisationSettings
@@ -65,16 +65,23 @@ def prove_micro(
     return _held(census, found, case)
 
 
-def prove_case(workload: Workload, case: Case, context: BuildContext, settings: OptimisationSettings) -> Proven:
+def prove_case(
+    workload: Workload,
+    case: Case,
+    context: BuildContext,
+    settings: OptimisationSettings,
+    runner: Runner | None = None,
+) -> Proven:
     """Inspect what a case runs and hold it to the policy.
 
-    ONNX Runtime's graph is recorded and not judged: what the CPU's provider fuses is not this project's claim.
+    ONNX Runtime's graph is recorded and not judged: what the CPU's provider fuses is not this project's claim. A
+    ``runner`` that is passed in is asked instead of a new one, and stays open.
 
     Raises:
         OptimisationError: a claim does not hold; names what breaks it, by layer.
         TrtgateError: the case cannot be built or inspected.
     """
-    inspected = inspect_case(workload, case, context)
+    inspected = inspect_case(workload, case, context, runner=runner)
     found = optimisation.Findings()
     if case.backend is BackendName.TENSORRT_ENGINE:
         found = optimisation.check_case(inspected.census, case, settings)
