@@ -41,9 +41,13 @@ def test_optimisation(buildable_case: Case, workshop: Workshop, recorder: Record
     if case.backend not in INSPECTED:
         pytest.skip(f"{case.backend} keeps no list of layers.")
     settings = recorder.suite.policy.optimisation
-    # Where the case runs, what was measured is asked; elsewhere its engine is built ahead of time.
-    runner = workshop.built(case).runner if workshop.can_run(case) else None
-    _prove(case, recorder, lambda: prove_case(workshop.workload(case), case, workshop.context(), settings, runner))
+
+    def prove() -> Proven:
+        # Where the case runs, what was measured is asked; elsewhere its engine is built ahead of time.
+        runner = workshop.built(case).runner if workshop.can_run(case) else None
+        return prove_case(workshop.workload(case), case, workshop.context(), settings, runner)
+
+    _prove(case, recorder, prove)
 
 
 def _prove(case: Case, recorder: Recorder, prove: Callable[[], Proven]) -> None:

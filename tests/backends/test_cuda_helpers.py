@@ -77,7 +77,7 @@ def test_running_out_of_device_memory_names_the_case_and_says_what_to_do() -> No
     ):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
     assert str(caught.value) == (
-        "resnet50-eager-fp32-b4096-stream ran out of GPU memory: CUDA out of memory. "
+        "resnet50-eager-fp32-b4096-stream ran out of GPU memory: CUDA out of memory. Tried to allocate 20.00 GiB. "
         "Use a smaller batch or sequence, or stop the other processes on this GPU."
     )
 

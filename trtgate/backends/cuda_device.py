@@ -75,13 +75,13 @@ def device_memory_of(what: str) -> Iterator[None]:
 
 
 def out_of_memory(what: str, detail: str) -> OutOfDeviceMemoryError:
-    """The error for a case that did not fit, with the first sentence of what the library said."""
+    """The error for a case that did not fit, with the first two sentences of what the library said: that, and how much."""
     state = ""
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         free, total = torch.cuda.mem_get_info()
         state = f" ({free // _MIB} of {total // _MIB} MiB free)"
-    first = " ".join(detail.split()).split(". ")[0].rstrip(".")
+    said = ". ".join(" ".join(detail.split()).split(". ")[:2]).rstrip(".")
     return OutOfDeviceMemoryError(
-        f"{what} ran out of GPU memory{state}: {first}.",
+        f"{what} ran out of GPU memory{state}: {said}.",
         "Use a smaller batch or sequence, or stop the other processes on this GPU.",
     )

@@ -108,9 +108,10 @@ class PlanCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             _replace(path, kept)
             _replace(sidecar, json.dumps(record, indent=1, sort_keys=True).encode())
-            # Only what this key pointed at before: another process may be about to commit a content of its own.
-            if previous not in (None, path.name):
-                (self.folder / str(previous)).unlink(missing_ok=True)
+            # Only what this key pointed at before: another process may be about to commit a content of its own, and a
+            # sidecar that was copied from elsewhere names what belongs to another key.
+            if previous is not None and previous != path.name and previous.startswith(f"{sidecar.stem}-"):
+                (self.folder / previous).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
                 f"The cache folder {self.folder} cannot be written ({error.strerror or error}).",
