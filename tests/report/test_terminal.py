@@ -92,6 +92,57 @@ def test_the_legend_names_only_what_is_shown(rows):
 
 
 @pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        (Range(2.41, 2.38, 2.45), "2.41 [2.38 2.45]"),
+        (Range(3, 1, 10), "3.00 [1.00 10.0]"),
+        (Range(3, 1, 10.1), "3.00 (unclear)"),
+        (Range(33.5, 0.06, 18290), "33.5 (unclear)"),
+        (Range(2.3e58, 1e-9, 1e60), "2e58 (unclear)"),
+        (Range(9999, 1, 1e60), "9,999 (unclear)"),
+        (Range(9999.9, 1, 1e60), "1e4 (unclear)"),
+        (Range(2, 0, 3), "2.00 (unclear)"),
+        (Range(2, 1, float("inf")), "2.00 (unclear)"),
+        (Range(float("inf"), 1, float("inf")), "inf (unclear)"),
+        (Range(float("nan"), float("nan"), float("nan")), "nan (unclear)"),
+        (None, "-"),
+    ],
+)
+def test_an_interval_that_says_nothing_is_called_unclear(bounds, text):
+    assert figures.interval(bounds) == text
+    assert len(text) <= 16  # the table's column
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_an_unclear_speedup_neither_widens_a_table_nor_goes_unexplained(width):
+    wild = Range(7.7e59, 1e-60, 1e120)
+    cells = {"eager": wild, "eager_graph": wild, "inductor": _span(1.5)}
+    name = "resnet18-tensorrt_engine-fp16-b1-graph"
+    row = Row(name, device_s=_span(1e-3), latency_s=_span(2e-3), device_speedups=cells, latency_speedups=cells)
+    shown = _printed(width, [row])
+    table = shown.partition("device: what")[0]
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert len(table.splitlines()) == len(
+        _printed(
+            width,
+            [
+                Row(
+                    name,
+                    device_s=_span(1e-3),
+                    latency_s=_span(2e-3),
+                    device_speedups=dict.fromkeys(cells, _span(2.0)),
+                    latency_speedups=dict.fromkeys(cells, _span(2.0)),
+                )
+            ],
+        )
+        .partition("device: what")[0]
+        .splitlines()
+    )
+    assert ("8e59 (unclear)" in table) == ("unclear: too few rounds" in shown) == (width > 80)
+    assert any(sentence.startswith("unclear: ") for sentence in legend([row]))
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (0.000213, "2.13e-04"), (0.0123, "0.0123"), (0.1, "0.100"), (0.9999, "1.00"), (9.999, "10.0"),
      (12.34, "12.3"), (99.96, "100"), (4695, "4,695"), (2.5e6, "2.50e+06")],

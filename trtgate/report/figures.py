@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from trtgate.report.rows import Bounds, ParityCell
+import math
+
+from trtgate.report.rows import Bounds, ParityCell, unclear
 
 MISSING = "-"
+_LARGEST_SPELT = 9999.5
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -35,7 +38,9 @@ def milliseconds(seconds: Bounds | None) -> str:
 
 
 def speedup(ratio: float) -> str:
-    """A ratio in at most four characters below 1000: 0.91, 2.41, 13.9, 123."""
+    """A ratio in at most four characters below 1000, and five from there on: 0.91, 2.41, 13.9, 123, 4,321, 2e58."""
+    if ratio >= _LARGEST_SPELT:
+        return _short_exponent(ratio)
     for limit, decimals in ((9.995, 2), (99.95, 1)):
         if ratio < limit:
             return f"{ratio:.{decimals}f}"
@@ -43,9 +48,11 @@ def speedup(ratio: float) -> str:
 
 
 def interval(bounds: Bounds | None) -> str:
-    """A speedup with its interval: ``2.41 [2.38 2.45]``."""
+    """A speedup with its interval: ``2.41 [2.38 2.45]``, or ``33.5 (unclear)`` where that spans too much to say."""
     if bounds is None:
         return MISSING
+    if unclear(bounds):
+        return f"{speedup(bounds.estimate)} (unclear)"
     return f"{speedup(bounds.estimate)} [{speedup(bounds.low)} {speedup(bounds.high)}]"
 
 
@@ -91,8 +98,8 @@ def duration(seconds: float) -> str:
 
 
 def _short_exponent(value: float) -> str:
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 

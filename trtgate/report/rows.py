@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 BASELINE_NAMES = {"eager": "eager", "eager_graph": "graphed eager", "inductor": "inductor"}
+# Ends of an interval further apart than this cannot tell a win from a loss of any size that occurs.
+_WIDEST_FACTOR = 10.0
 
 
 class Bounds(Protocol):
@@ -100,8 +103,18 @@ def baselines_of(rows: Iterable[Row]) -> tuple[str, ...]:
     return (*known, *sorted(found - set(known)))
 
 
-def legend(rows: Iterable[Row]) -> list[str]:
-    """Why the times of one case differ, in plain words; names only what the table shows."""
+def unclear(bounds: Bounds) -> bool:
+    """Whether a speedup's interval spans more than a factor of ten, or has no end, and so says nothing."""
+    return not (bounds.low > 0 and math.isfinite(bounds.high) and bounds.high <= _WIDEST_FACTOR * bounds.low)
+
+
+def legend(rows: Iterable[Row], *, intervals: bool = True) -> list[str]:
+    """Why the times of one case differ, in plain words; names only what the table shows.
+
+    Args:
+        rows: of the table.
+        intervals: whether the speedups stand with their intervals.
+    """
     kept = list(rows)
     sentences = []
     if any(row.device_s for row in kept):
@@ -119,5 +132,11 @@ def legend(rows: Iterable[Row]) -> list[str]:
         sentences.append(
             "A small model can win far more in latency than in device time: then it is launch overhead that went, not "
             "computation. Graphed eager is PyTorch without that overhead, and the fairer rival."
+        )
+    speedups = (one for row in kept for cells in (row.device_speedups, row.latency_speedups) for one in cells.values())
+    if intervals and any(map(unclear, speedups)):
+        sentences.append(
+            "unclear: too few rounds for an interval, or rounds that depend too much on one another; the speedup "
+            "before it is no evidence."
         )
     return sentences

@@ -97,7 +97,15 @@ def show(
         console.print(Text(figures.printable(title), style="bold underline"))
     if rows:
         console.print(Group(*_tables(rows, confidence, console.width), ""))
-        console.print(Group(*(Text(sentence, style="dim") for sentence in legend(rows)), ""))
+        console.print(
+            Group(
+                *(
+                    Text(sentence, style="dim")
+                    for sentence in legend(rows, intervals=console.width >= _ROOM_FOR_INTERVALS)
+                ),
+                "",
+            )
+        )
     parts = [*_notes(rows), *_skips(skipped)]
     if parts:
         console.print(Group(*parts))
