@@ -75,7 +75,7 @@ def device_memory_of(what: str) -> Iterator[None]:
 
 
 def out_of_memory(what: str, detail: str) -> OutOfDeviceMemoryError:
-    """The error for a case that did not fit, with the first two sentences of what the library said: that, and how much."""
+    """The error for a case that did not fit, with what the library said in its first two sentences."""
     state = ""
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         free, total = torch.cuda.mem_get_info()
