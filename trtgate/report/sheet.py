@@ -10,7 +10,7 @@ from typing import Any
 from trtgate.judge.verdict import Decision, Verdict, spell
 
 # What a person must look at first.
-_ORDER = (
+GRAVEST_FIRST = (
     Verdict.SLOWER,
     Verdict.MISSING,
     Verdict.INVALID,
@@ -73,14 +73,14 @@ class Sheet:
     def headline(self) -> str:
         """The outcome and the number of each verdict: ``regression: 2 slower, 28 same``."""
         counts = Counter(entry.decision.verdict for entry in self.entries)
-        named = [f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]]
+        named = [f"{counts[verdict]} {verdict}" for verdict in GRAVEST_FIRST if counts[verdict]]
         return f"{self.outcome.replace('_', ' ')}: {', '.join(named) or 'nothing was compared'}"
 
     @property
     def by_gravity(self) -> list[Entry]:
         """Entries, the ones to look at first in front; equal ones by case and quantity."""
         return sorted(
-            self.entries, key=lambda entry: (_ORDER.index(entry.decision.verdict), entry.case, entry.quantity)
+            self.entries, key=lambda entry: (GRAVEST_FIRST.index(entry.decision.verdict), entry.case, entry.quantity)
         )
 
     def to_json(self) -> dict[str, Any]:
