@@ -261,37 +261,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{problem} The proof needs a GPU: run it on a machine that has one.", file=sys.stderr)
         return 4
     try:
-        costs, agreements = _prove([Case.parse(text) for text in options.cases], options)
-    except TrtgateError as error:
+        cases = [Case.parse(text) for text in options.cases]
+    except UsageError as error:
         print(error, file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2
+    costs, agreements, failures = _prove(cases, options)
     console = Console()
     for table in _tables(costs, agreements):
         console.print(table)
-    holds = all(cost.holds for cost in costs) and all(found.holds for found in agreements)
+    holds = not failures and all(cost.holds for cost in costs) and all(found.holds for found in agreements)
     judged = bool(costs) and any(found.judged for found in agreements)
     console.print("Both claims hold." if holds and judged else "NOT shown: see the tables.")
     if options.json is not None:
-        figures = {"identity": identity().model_dump(), "host_cost": [*map(asdict, costs)]}
-        options.json.write_text(json.dumps(figures | {"device_time": [*map(asdict, agreements)]}, indent=1) + "\n")
+        figures = {
+            "identity": identity().model_dump(),
+            "host_cost": [*map(asdict, costs)],
+            "device_time": [*map(asdict, agreements)],
+            "failures": failures,
+        }
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0 if holds and judged else 1
 
 
-def _prove(cases: Sequence[Case], options: argparse.Namespace) -> tuple[list[HostCost], list[Agreement]]:
-    costs, agreements = [], []
+def _prove(
+    cases: Sequence[Case], options: argparse.Namespace
+) -> tuple[list[HostCost], list[Agreement], dict[str, str]]:
+    """What both claims found, and why a case says nothing: one that fails must not take the others with it."""
+    costs: list[HostCost] = []
+    agreements: list[Agreement] = []
+    failures: dict[str, str] = {}
     context = BuildContext(torch.device("cuda"), torch.cuda.Stream(), options.cache, BuildStopwatch())
     for case in cases:
         print(f"{case.id} ...", file=sys.stderr)
-        workload = workloads.get(case.workload, cache=options.cache)
-        backend = backends.get(case.backend)
-        inputs = workload.inputs(case.batch, case.sequence, 0)
-        with tf32.scope(case.precision):
-            runner, _ = measure_build(lambda: backend.build(workload, case, context), inputs, context)  # noqa: B023
-            with runner:
+        try:
+            with tf32.scope(case.precision), _built(case, context) as runner:
                 if case.backend is BackendName.TENSORRT_ENGINE and case.execution is Execution.STREAM:
                     costs.append(host_cost(case, runner, context, options.rounds))
                 agreements.append(agreement(case, runner, context, options.samples))
-    return costs, agreements
+        except TrtgateError as error:
+            print(error, file=sys.stderr)
+            failures[case.id] = str(error)
+    return costs, agreements, failures
+
+
+def _built(case: Case, context: BuildContext) -> Runner:
+    workload = workloads.get(case.workload, cache=context.cache)
+    backend = backends.get(case.backend)
+    inputs = workload.inputs(case.batch, case.sequence, 0)
+    runner, _ = measure_build(lambda: backend.build(workload, case, context), inputs, context)
+    return runner
 
 
 if __name__ == "__main__":
