@@ -44,7 +44,7 @@ GRAPHED = (
     "vit_b_16-tensorrt_engine-fp16-b8-graph",
 )
 UNGRAPHED = ("resnet18-eager-fp16-b8-stream", "mobilenet_v3_small-eager-fp16-b1-stream")
-ARMS = {"+1%": 0.01, "+2%": 0.02, "+3%": 0.03, "+5%": 0.05}
+ARMS = {"+2%": 0.02, "+3%": 0.03, "+5%": 0.05}
 AA = "aa"
 _CLEAN = "clean"
 _FIRST_PROBE = 2000

@@ -41,13 +41,17 @@ def test_optimisation(buildable_case: Case, workshop: Workshop, recorder: Record
     if case.backend not in INSPECTED:
         pytest.skip(f"{case.backend} keeps no list of layers.")
     settings = recorder.suite.policy.optimisation
-
-    def prove() -> Proven:
-        # Where the case runs, what was measured is asked; elsewhere its engine is built ahead of time.
-        runner = workshop.built(case).runner if workshop.can_run(case) else None
-        return prove_case(workshop.workload(case), case, workshop.context(), settings, runner)
-
-    _prove(case, recorder, prove)
+    runner = None
+    # Where the case runs, what was measured is asked; elsewhere its engine is built ahead of time.
+    if workshop.can_run(case):
+        runner = recorder.built(case, Quantity.OPTIMISATION).runner
+    elif workshop.plans_ahead_of_time(case):
+        recorder.planned(case, Quantity.OPTIMISATION)
+    _prove(
+        case,
+        recorder,
+        lambda: prove_case(workshop.workload(case), case, workshop.context(), settings, runner),
+    )
 
 
 def _prove(case: Case, recorder: Recorder, prove: Callable[[], Proven]) -> None:

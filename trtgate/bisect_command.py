@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, help="relative L2 error of a tensor that is still right")
     parser.add_argument("--at-once", type=int, default=16, metavar="N", help="tensors shown in one run; default: 16")
     parser.add_argument(
-        "--show", choices=("debug", "outputs"), default="debug", help="how TensorRT shows tensors; default: debug"
+        "--show",
+        choices=("auto", "debug", "outputs"),
+        default="auto",
+        help="how TensorRT shows tensors; auto: debug tensors where the runtime has them, else added outputs",
     )
     parser.add_argument("--policy", type=Path, metavar="FILE", help="instead of the nearest trtgate.toml")
     parser.add_argument("--cache-dir", type=Path, default=Path(".trtgate"), metavar="DIR", help="default: .trtgate")
@@ -71,13 +75,16 @@ def run(args: argparse.Namespace) -> str | None:
     limit = args.limit or _LIMIT_OVER_FLOOR * settings.parity.tolerance[precision].floor
     model = onnx.load(path)
     with scope(precision):
+        candidate = _candidate(args, path, model, backend, precision, inputs)
         found = bisect(
             model,
-            _candidate(args, path, model, backend, precision, inputs),
+            candidate,
             OnnxRuntimeTensors(float32_twin(model), {name: _widened(value) for name, value in inputs.items()}),
             limit=limit,
             at_once=args.at_once,
         )
+    if isinstance(candidate, TensorRTTensors) and candidate.without_debug:
+        print(f"{candidate.without_debug} Outputs were added to the network instead.", file=sys.stderr)
     _show(found, args, limit)
     return None if found.culprit is None else "regression"
 

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from trtgate.case import Precision
 from trtgate.errors import BackendAbsentError, BuildError, InspectionError
 
 Array = npt.NDArray[Any]
+Show: TypeAlias = Literal["auto", "debug", "outputs"]
 _TYPE_STRINGS = {
     torch.float32: "<f4",
     torch.float16: "<f2",
@@ -44,7 +45,11 @@ class TensorRTTensors:
         precision: of the case; decides the TF32 flag.
         what: the case's id, for messages.
         inputs: CUDA tensors by name, in the model's datatypes.
-        show: ``debug`` marks debug tensors; ``outputs`` adds network outputs, for runtimes whose debug tensors fail.
+        show: ``debug`` marks debug tensors; ``outputs`` adds network outputs; ``auto`` marks debug tensors until the
+            runtime does not show them, and adds outputs from then on.
+
+    Attributes:
+        without_debug: why debug tensors were given up, None where they were not.
 
     Raises:
         BackendAbsentError: no TensorRT or no GPU.
@@ -57,7 +62,7 @@ class TensorRTTensors:
         what: str,
         inputs: Mapping[str, torch.Tensor],
         *,
-        show: Literal["debug", "outputs"] = "debug",
+        show: Show = "auto",
     ) -> None:
         gpu = cuda_answer()
         if not gpu:
@@ -70,6 +75,7 @@ class TensorRTTensors:
         self._what = what
         self._inputs = dict(inputs)
         self._show = show
+        self.without_debug: str | None = None
 
     def values(self, tensors: Sequence[str]) -> Iterator[tuple[str, Array]]:
         """Build an engine that shows these tensors, run it once, and yield those that it has.
@@ -82,17 +88,28 @@ class TensorRTTensors:
         """
         given = {name: _host(self._inputs[name]) for name in tensors if name in self._inputs}
         wanted = [name for name in tensors if name not in given]
-        found = given | (self._run(wanted) if wanted else {})
+        found = given | (self._shown(wanted) if wanted else {})
         yield from ((name, found[name]) for name in tensors if name in found)
 
-    def _run(self, wanted: Sequence[str]) -> dict[str, Array]:
+    def _shown(self, wanted: Sequence[str]) -> dict[str, Array]:
+        if self._show != "auto":
+            return self._run(wanted, self._show)
+        try:
+            return self._run(wanted, "debug")
+        except (BuildError, InspectionError) as error:
+            # TensorRT-RTX 1.4 takes the marks and shows nothing.
+            self.without_debug = error.problem
+            self._show = "outputs"
+            return self._run(wanted, "outputs")
+
+    def _run(self, wanted: Sequence[str], show: Literal["debug", "outputs"]) -> dict[str, Array]:
         built = trt_build.build(
             self._onnx_path,
             self._precision,
             self._what,
             _Untimed(),
             ahead_of_time=False,
-            on_network=lambda network: _mark(network, set(wanted), self._what, self._show),
+            on_network=lambda network: _mark(network, set(wanted), self._what, show),
         )
         runtime = self._trt.Runtime(trt_runtime.logger())
         engine = trt_runtime.deserialise(runtime, built.plan, self._what)
@@ -102,7 +119,7 @@ class TensorRTTensors:
         shown: dict[str, Array] = {}
         listener = _listener(self._trt, shown)
         # One call turns every marked tensor on; RTX and TensorRT share it.
-        listening = self._show == "outputs" or (
+        listening = show == "outputs" or (
             execution.set_debug_listener(listener) and execution.set_all_tensors_debug_state(True)
         )
         if not listening:

@@ -29,7 +29,7 @@ from trtgate.errors import RecordError, UsageError
 _TRIMMED: Final = 0.25
 _RESTORE = "Restore the file or record it again."
 
-Arm = Literal["aa", "head", "+1%", "+2%", "+3%", "+5%"]
+Arm = Literal["aa", "head", "+2%", "+3%", "+5%"]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

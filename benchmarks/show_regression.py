@@ -1,0 +1,96 @@
+"""Shows that the gate catches a real regression: this tree against a copy in which fp16 models fall back to float32.
+
+    python -m benchmarks.show_regression [CASE ...] [--cache FOLDER] [--out FOLDER]
+
+The copy differs by one edit, of the kind that passes review: every second convolution or linear layer of an fp16 module
+is wrapped into casts, "to be safe". The model stays right, so parity has nothing to say; the gate has to see that it
+became slower, and the engine's census names the layers.
+
+Exit codes: 0 the gate said regression (its exit code 1) and found every case slower; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+DEFAULT_CASES: Final = ("resnet18-tensorrt_engine-fp16-b8-graph",)
+QUANTITIES: Final = ("parity", "optimisation")
+_EDITED: Final = Path("trtgate/precision/cast.py")
+_SOUND: Final = "    return module.to(dtype_of(precision)).eval().requires_grad_(False)\n"
+_FAULTY: Final = "    return _safely(module.to(dtype_of(precision)), precision).eval().requires_grad_(False)\n"
+_FAULT: Final = """
+
+class _InFloat32(torch.nn.Module):
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.float()).half()
+
+
+def _safely(module: torch.nn.Module, precision: Precision) -> torch.nn.Module:
+    if precision is Precision.FP16:
+        kinds = (torch.nn.Conv2d, torch.nn.Linear)
+        for name in [name for name, layer in module.named_modules() if isinstance(layer, kinds)][1::2]:
+            parent, _, own = name.rpartition(".")
+            setattr(module.get_submodule(parent), own, _InFloat32(module.get_submodule(name)))
+    return module
+"""
+
+
+def copy_with_fault(tree: Path, folder: Path) -> Path:
+    """A copy of a tree with the fault in it.
+
+    Raises:
+        RuntimeError: the line to edit is not there any more; mend this script.
+    """
+    head = folder / "head"
+    shutil.copytree(
+        tree, head, ignore=shutil.ignore_patterns(".*", "__pycache__", "results", "*.egg-info", "gate-report")
+    )
+    text = (head / _EDITED).read_text(encoding="utf-8")
+    if _SOUND not in text:
+        raise RuntimeError(f"{_EDITED} no longer contains: {_SOUND.strip()}")
+    (head / _EDITED).write_text(text.replace(_SOUND, _FAULTY) + _FAULT, encoding="utf-8")
+    return head
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the gate; the exit code."""
+    parser = argparse.ArgumentParser(prog="show_regression", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("cases", nargs="*", default=DEFAULT_CASES, help="fp16 case ids; each must come out slower")
+    parser.add_argument("--cache", type=Path, default=Path(".trtgate"), help="folder for artefacts")
+    parser.add_argument("--out", type=Path, default=Path("gate-report"), help="folder for the gate's reports")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="on a CPU latency is judged")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = options.out.absolute() / "regression.json"
+    tree = Path(__file__).resolve().parents[1]
+    timed = "device" if options.device == "cuda" else "latency"
+    with tempfile.TemporaryDirectory() as folder:
+        head = copy_with_fault(tree, Path(folder))
+        command = [sys.executable, "-m", "trtgate", "gate", f"path:{tree}", f"path:{head}", "--device", options.device]
+        command += ["--cache", str(options.cache.absolute()), "--json", str(report)]
+        command += ["--markdown", str(report.with_suffix(".md")), "--junit", str(report.with_suffix(".xml"))]
+        command += [f"--case={case}" for case in options.cases] + [f"--quantity={one}" for one in (timed, *QUANTITIES)]
+        status = subprocess.run(command, check=False, cwd=tree).returncode  # noqa: S603 - built above
+    caught = set()
+    if report.is_file():
+        entries = json.loads(report.read_text(encoding="utf-8"))["entries"]
+        caught = {one["case"] for one in entries if one["verdict"] == "slower" and one["quantity"] == timed}
+    missed = [case for case in options.cases if case not in caught]
+    print(f"The gate's exit code is {status}; slower in {timed}: {', '.join(sorted(caught)) or 'none'}.")
+    return 0 if status == 1 and not missed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
