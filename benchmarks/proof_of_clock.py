@@ -19,18 +19,17 @@ import json
 import random
 import statistics
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.profiled_spans import profiled, spans_of
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import BackendName, Case, Execution, Quantity
@@ -55,13 +54,11 @@ DEFAULT_CASES: Final = (
     "resnet50-eager-fp32-b8-stream",
     "vit_b_16-eager-fp16-b8-graph",
 )
-_SPACER_KERNEL: Final = "spin_kernel"
 _SPACER_S: Final = 0.05  # long enough for launches that a profiler slows down
 _PROFILES: Final = 3
 _CONFIDENCE: Final = 0.99
 _CALLS: Final = 4  # a launch queue holds 1024 launches; four inferences of 200 kernels stay below it
 _ALLOCATION_CALLS: Final = 100
-_WORK: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +151,9 @@ def agreement(case: Case, runner: Runner, context: BuildContext, samples: int) -
     sampler = Sampler(runner, Quantity.DEVICE, settings, context, execution=case.execution)
     sampler.warm_up()
     unprofiled_s = sampler.sample_block(samples)
-    _profiled(sampler, 1)  # the first profile of a process loads CUPTI, which disturbs
+    profiled(sampler, 1)  # the first profile of a process loads CUPTI, which disturbs
     for _ in range(_PROFILES):
-        device_s, trace = _profiled(sampler, samples)
+        device_s, trace = profiled(sampler, samples)
         if sampler.host_bound:
             raise MeasurementError(
                 f"{case.id} cannot be queued behind a spacer of {_SPACER_S} s.", "Choose a smaller case."
@@ -176,47 +173,6 @@ def agreement(case: Case, runner: Runner, context: BuildContext, samples: int) -
         spans[0][1],
         statistics.median(unprofiled_s),
     )
-
-
-def _profiled(sampler: Sampler, samples: int) -> tuple[tuple[float, ...], dict[str, Any]]:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        device_s = sampler.sample_block(samples)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(path))
-        return device_s, json.loads(path.read_text(encoding="utf-8"))
-
-
-def spans_of(trace: dict[str, Any]) -> list[tuple[float, int]]:
-    """Span in seconds and number of kernels of every timed inference in a Chrome trace of device-time samples.
-
-    A sample is a spacer, an untimed inference, and a timed one of the same kernels: the timed one is the second half.
-
-    Raises:
-        MeasurementError: what follows a spacer is not two inferences of the same kernels.
-    """
-    work = sorted(
-        (float(event["ts"]), float(event["ts"]) + float(event["dur"]), str(event["name"]))
-        for event in trace["traceEvents"]
-        if event.get("ph") == "X" and event.get("cat") in _WORK
-    )
-    samples: list[list[tuple[float, float, str]]] = []
-    for start_us, end_us, name in work:
-        if _SPACER_KERNEL in name:
-            samples.append([])
-        elif samples:
-            samples[-1].append((start_us, end_us, name))
-    spans = []
-    for kernels in samples:
-        half = len(kernels) // 2
-        untimed, timed = kernels[:half], kernels[half:]
-        if not timed or Counter(name for *_, name in untimed) != Counter(name for *_, name in timed):
-            raise MeasurementError(
-                f"A spacer is followed by {len(kernels)} kernels that are not the same inference twice.",
-                "Measure a case whose inferences all launch the same kernels.",
-            )
-        spans.append(((max(end for _, end, _ in timed) - timed[0][0]) * 1e-6, half))
-    return spans
 
 
 def _tables(costs: Sequence[HostCost], agreements: Sequence[Agreement]) -> list[Table]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmarks import proof_of_clock
-from benchmarks.proof_of_clock import Agreement, HostCost, spans_of
+from benchmarks.profiled_spans import spans_of
+from benchmarks.proof_of_clock import Agreement, HostCost
 from trtgate.errors import MeasurementError
 
 SPACER = "at::cuda::(anonymous namespace)::spin_kernel(long)"
