@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import signal, stats
 
 from trtgate.errors import MeasurementError
+from trtgate.judge import verdict
 from trtgate.judge.stats import PairEstimate, effective_count, median_interval, paired_ratio
 
 TIMES = st.floats(1e-6, 1.0)
@@ -164,3 +165,10 @@ def test_the_resolvable_effect_is_found_as_often_as_it_says():
 def test_too_few_pairs_are_refused(ratios):
     with pytest.raises(MeasurementError):
         PairEstimate.of(ratios, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(1.0012, "+0.12%"), (1.031, "+3.1%"), (0.9, "-10.0%"), (10.9, "+990.0%"), (1234.5, "x1.23e+03")]
+)
+def test_a_ratio_is_spelt_so_that_people_can_read_it(ratio, text):
+    assert verdict.percent(ratio) == text

@@ -10,39 +10,16 @@ from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
+from spans import span
 
 from trtgate.judge.stats import Interval
 from trtgate.judge.trend import ChangePoint
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.report import html_page, junit, markdown, sparkline, trends, verdicts
-from trtgate.report.rows import ParityCell, Range, Row
+from trtgate.report.rows import Row
 from trtgate.report.sheet import Entry, Sheet
 
 _EVIL = "<script>alert(1)</script>|`*_[x](javascript:1)\x00\x1b[31m"
-
-
-def _span(middle: float) -> Range:
-    return Range(middle, middle * 0.99, middle * 1.01)
-
-
-@pytest.fixture
-def rows():
-    cells = {"eager": _span(3.33), "eager_graph": _span(2.11), "inductor": _span(1.5)}
-    return [
-        Row(
-            "mobilenet_v3_small-tensorrt_engine-fp16-b1-graph",
-            device_s=_span(0.213e-3),
-            latency_s=_span(0.25e-3),
-            throughput_per_s=_span(4695.0),
-            device_speedups=cells,
-            latency_speedups={"eager": _span(13.9), "eager_graph": _span(2.0), "inductor": _span(123.4)},
-            parity=ParityCell(4.1e-4, 1.2e-3),
-            verdict="incomparable",
-            note="Recorded on another driver.",
-        ),
-        Row("mobilenet_v3_small-torch_tensorrt-fp16-b1-stream", verdict="failed", note="Parity [logits] failed."),
-        Row("resnet18-eager-fp16-b8s128-stream-cold", device_s=_span(0.84e-3), verdict="passed"),
-    ]
 
 
 @pytest.fixture
@@ -114,7 +91,7 @@ def test_markdown_keeps_to_the_limit_of_a_comment_and_says_so(sheet):
 
 def test_nothing_from_a_record_becomes_markup(sheet):
     evil = Sheet(_EVIL, _EVIL, _EVIL, "regression", (Entry(_EVIL, _EVIL, Decision(Verdict.NEW, "x", _EVIL), False),))
-    rows = [Row(_EVIL, device_s=_span(1e-3), verdict=_EVIL, note=_EVIL)]
+    rows = [Row(_EVIL, device_s=span(1e-3), verdict=_EVIL, note=_EVIL)]
     for text in (markdown.comparison(evil), markdown.run_table(rows, skipped=[(_EVIL, _EVIL)], machine=_EVIL)):
         outside_code = re.sub(r"`[^`]*`", "", text)
         assert "<script>" not in outside_code

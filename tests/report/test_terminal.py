@@ -4,36 +4,13 @@ import io
 
 import pytest
 from rich.console import Console
+from spans import span
 
 from trtgate.policy import Policy
 from trtgate.record import Outcome, OutputError, Parity
 from trtgate.report import figures, terminal
 from trtgate.report.from_records import machine_of, rows_of, skips_of
 from trtgate.report.rows import ParityCell, Range, Row, group_skips, legend
-
-
-def _span(middle: float) -> Range:
-    return Range(middle, middle * 0.99, middle * 1.01)
-
-
-@pytest.fixture
-def rows():
-    cells = {"eager": _span(3.33), "eager_graph": _span(2.11), "inductor": _span(1.5)}
-    return [
-        Row(
-            "mobilenet_v3_small-tensorrt_engine-fp16-b1-graph",
-            device_s=_span(0.213e-3),
-            latency_s=_span(0.25e-3),
-            throughput_per_s=_span(4695.0),
-            device_speedups=cells,
-            latency_speedups={"eager": _span(13.9), "eager_graph": _span(2.0), "inductor": _span(123.4)},
-            parity=ParityCell(4.1e-4, 1.2e-3),
-            verdict="incomparable",
-            note="Recorded on another driver.",
-        ),
-        Row("mobilenet_v3_small-torch_tensorrt-fp16-b1-stream", verdict="failed", note="Parity [logits] failed."),
-        Row("resnet18-eager-fp16-b8s128-stream-cold", device_s=_span(0.84e-3), verdict="passed"),
-    ]
 
 
 def _printed(width: int, rows, **options) -> str:
@@ -87,7 +64,7 @@ def test_markup_in_a_reason_is_text(rows):
 def test_the_legend_names_only_what_is_shown(rows):
     assert legend([]) == []
     assert len(legend(rows)) == 4
-    (only,) = legend([Row("a", latency_s=_span(1e-3))])
+    (only,) = legend([Row("a", latency_s=span(1e-3))])
     assert only.startswith("latency: what a caller waits")
 
 
@@ -116,9 +93,9 @@ def test_an_interval_that_says_nothing_is_called_unclear(bounds, text):
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_an_unclear_speedup_neither_widens_a_table_nor_goes_unexplained(width):
     wild = Range(7.7e59, 1e-60, 1e120)
-    cells = {"eager": wild, "eager_graph": wild, "inductor": _span(1.5)}
+    cells = {"eager": wild, "eager_graph": wild, "inductor": span(1.5)}
     name = "resnet18-tensorrt_engine-fp16-b1-graph"
-    row = Row(name, device_s=_span(1e-3), latency_s=_span(2e-3), device_speedups=cells, latency_speedups=cells)
+    row = Row(name, device_s=span(1e-3), latency_s=span(2e-3), device_speedups=cells, latency_speedups=cells)
     shown = _printed(width, [row])
     table = shown.partition("device: what")[0]
     assert all(len(line) <= width for line in shown.splitlines())
@@ -128,10 +105,10 @@ def test_an_unclear_speedup_neither_widens_a_table_nor_goes_unexplained(width):
             [
                 Row(
                     name,
-                    device_s=_span(1e-3),
-                    latency_s=_span(2e-3),
-                    device_speedups=dict.fromkeys(cells, _span(2.0)),
-                    latency_speedups=dict.fromkeys(cells, _span(2.0)),
+                    device_s=span(1e-3),
+                    latency_s=span(2e-3),
+                    device_speedups=dict.fromkeys(cells, span(2.0)),
+                    latency_speedups=dict.fromkeys(cells, span(2.0)),
                 )
             ],
         )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from trtgate.judge.stats import Interval
 from trtgate.judge_settings import JudgeSettings
+
+
+_AS_FACTOR: Final = 1000.0  # percent beyond which nobody reads a change as one
 
 
 class Verdict(StrEnum):
@@ -54,8 +58,10 @@ class Decision:
 
 
 def percent(ratio: float) -> str:
-    """A ratio as a signed change: 1.031 is ``+3.1%``; more digits where it is small."""
+    """A ratio as a signed change: 1.031 is ``+3.1%``; more digits where it is small, and 1234 is ``x1.23e+03``."""
     change = (ratio - 1) * 100
+    if abs(change) >= _AS_FACTOR:
+        return f"x{ratio:.3g}"
     return f"{change:+.2f}%" if abs(change) < 1 else f"{change:+.1f}%"
 
 
