@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import warnings
@@ -98,14 +97,3 @@ def run(body: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("before", [None, "1"])
-def test_fp32_alone_forbids_tf32_to_every_library(before, monkeypatch):
-    monkeypatch.delenv(tf32.OVERRIDE, raising=False)
-    if before is not None:
-        monkeypatch.setenv(tf32.OVERRIDE, before)
-    for precision in Precision:
-        with tf32.scope(precision):
-            assert os.environ.get(tf32.OVERRIDE) == ("0" if precision is Precision.FP32 else None)
-        assert os.environ.get(tf32.OVERRIDE) == before

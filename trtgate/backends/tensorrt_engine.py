@@ -82,7 +82,7 @@ def build_plan(
     if case.precision is Precision.BF16 and not ahead_of_time and _no_bf16_depthwise():
         from trtgate.precision import depthwise
 
-        onnx_path = depthwise.widened(onnx_path, context.cache)
+        onnx_path = depthwise.unrolled(onnx_path, context.cache)
     return plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=ahead_of_time, verbose_log=verbose_log)
 
 

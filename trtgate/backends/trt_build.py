@@ -6,7 +6,6 @@ numeric switch here is TF32, which is on by default and therefore always set.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from trtgate.backends import trt_rtx, trt_runtime
 from trtgate.backends.cuda_device import cuda_answer, out_of_memory
 from trtgate.case import Precision
 from trtgate.errors import BuildError, ParserError
-from trtgate.precision import tf32
 
 if TYPE_CHECKING:
     from trtgate.backends.base import Stopwatch
@@ -59,12 +57,7 @@ def build_key(onnx_path: Path, precision: Precision, *, ahead_of_time: bool) -> 
         "version": version,
         "target": target,
         "precision": precision.value,
-        "flags": {
-            "tf32": precision is Precision.TF32,
-            "tf32_override": os.environ.get(tf32.OVERRIDE),  # decides kernels that are cached under this key
-            "profiling_verbosity": "DETAILED",
-            "strongly_typed": True,
-        },
+        "flags": {"tf32": precision is Precision.TF32, "profiling_verbosity": "DETAILED", "strongly_typed": True},
     }
 
 

@@ -9,7 +9,6 @@ from typing import Final
 from trtgate.judge.stats import Interval
 from trtgate.judge_settings import JudgeSettings
 
-
 _AS_FACTOR: Final = 1000.0  # percent beyond which nobody reads a change as one
 
 

@@ -1,39 +1,30 @@
-"""TF32's switches: off for every precision but tf32, held for the time of a measurement, and proven to hold.
+"""torch's TF32 switches: off for every precision but tf32, held for the time of a measurement, and proven to hold.
 
 torch has two interfaces to the same switches. ``fp32_precision`` (since 2.9) leaves the older flags behind, and reading
 those then raises; Inductor and Dynamo still read them. The older interface sets both views consistently, so it is the
 only one that is written here; the newer one is read, to prove that the switches took.
-
-A builder's TF32 flag is not enough for TensorRT-RTX 1.4: on an H100 its float32 engines multiplied in TF32 although the
-flag was cleared (relative error 1.5e-3), and in float32 (1.7e-7) under NVIDIA_TF32_OVERRIDE=0, a variable that
-NVIDIA's libraries read (https://developer.nvidia.com/blog/accelerating-ai-training-with-tf32-tensor-cores/). It is set
-for fp32 alone.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import torch
 
 from trtgate.case import Precision
 from trtgate.errors import MeasurementError
 
-OVERRIDE: Final = "NVIDIA_TF32_OVERRIDE"
 _FIX = "Set TF32 neither through torch.backends.*.fp32_precision nor in a start-up file; trtgate sets it by itself."
 
 
 @contextmanager
 def scope(precision: Precision) -> Iterator[None]:
-    """Hold the TF32 switches as a precision wants them: on for tf32, off for all others.
+    """Hold torch's TF32 switches as a precision wants them: on for tf32, off for all others.
 
-    Covers matrix products of cuBLAS and oneDNN and the convolutions and recurrent networks of cuDNN; for fp32, through
-    the environment, what else of NVIDIA's libraries computes in this process. Compile and run inside the same scope:
-    Dynamo guards on these switches, and TensorRT-RTX chooses its kernels when an execution context is made.
+    Covers matrix products of cuBLAS and oneDNN and the convolutions and recurrent networks of cuDNN. Compile and run
+    inside the same scope: Dynamo guards on these switches.
 
     Raises:
         MeasurementError: the switches were set through torch's newer interface, or did not take.
@@ -47,27 +38,9 @@ def scope(precision: Precision) -> Iterator[None]:
     try:
         _set("high" if wanted else "highest", wanted)
         _require(wanted)
-        with _override("0" if precision is Precision.FP32 else None):
-            yield
-    finally:
-        _set(*before)
-
-
-@contextmanager
-def _override(value: str | None) -> Iterator[None]:
-    before = os.environ.get(OVERRIDE)
-    _put(value)
-    try:
         yield
     finally:
-        _put(before)
-
-
-def _put(value: str | None) -> None:
-    if value is None:
-        os.environ.pop(OVERRIDE, None)
-    else:
-        os.environ[OVERRIDE] = value
+        _set(*before)
 
 
 def enabled() -> tuple[bool, bool]:
