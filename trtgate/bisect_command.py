@@ -15,7 +15,8 @@ import onnx
 import torch
 
 from trtgate import policy
-from trtgate.backends import onnx_export
+from trtgate.backends import onnx_export, tensorrt_engine
+from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.backends.trt_debug import TensorRTTensors
 from trtgate.case import BackendName, Case, Precision
@@ -97,7 +98,10 @@ def _what(args: argparse.Namespace) -> tuple[Path, BackendName, Precision, dict[
         return path, case.backend, case.precision, _random_inputs(path, args.seed)
     case, workload = workload_of(args.target, args.cache_dir)
     context = build_context(args.cache_dir)
-    exported = onnx_export.export(workload, case, args.cache_dir, context.stopwatch)
+    if case.backend is BackendName.TENSORRT_ENGINE and cuda_answer():
+        exported = tensorrt_engine.parsed_onnx(workload, case, context, ahead_of_time=False)
+    else:
+        exported = onnx_export.export(workload, case, args.cache_dir, context.stopwatch)
     tensors = workload.inputs(case.batch, case.sequence, args.seed)
     return exported, case.backend, case.precision, dict(zip(workload.input_names, tensors, strict=True))
 

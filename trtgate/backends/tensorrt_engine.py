@@ -75,15 +75,32 @@ def build_plan(
         ExportError, ParserError, BuildError, OutOfDeviceMemoryError: what went wrong, by name.
         StorageError: the cache cannot be written.
     """
+    trt_runtime.load()  # first, so that an absent TensorRT does not cost an export
+    onnx_path = parsed_onnx(workload, case, context, ahead_of_time=ahead_of_time)
+    return plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=ahead_of_time, verbose_log=verbose_log)
+
+
+def parsed_onnx(workload: Workload, case: Case, context: BuildContext, *, ahead_of_time: bool) -> Path:
+    """The ONNX file that the parser is given: the export, rewritten where this runtime needs it; from the cache.
+
+    Args:
+        workload: what to export.
+        case: decides shapes and precision.
+        context: the cache and the stopwatch.
+        ahead_of_time: as for `build_plan`.
+
+    Raises:
+        ExportError: the model cannot be exported.
+        StorageError: the cache cannot be written.
+    """
     from trtgate.backends import onnx_export
 
-    trt_runtime.load()  # first, so that an absent TensorRT does not cost an export
     onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
     if case.precision is Precision.BF16 and not ahead_of_time and _no_bf16_depthwise():
         from trtgate.precision import depthwise
 
-        onnx_path = depthwise.unrolled(onnx_path, context.cache)
-    return plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=ahead_of_time, verbose_log=verbose_log)
+        return depthwise.unrolled(onnx_path, context.cache)
+    return onnx_path
 
 
 def plan_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from trtgate.backends import onnx_export, registry
+from trtgate.backends import onnx_export, registry, tensorrt_engine
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Execution
 from trtgate.errors import BackendAbsentError, UnsupportedCaseError
@@ -62,7 +62,7 @@ def inspect_case(
     with _built(workload, plain, context, runner) as built:
         raw = built.inspector_json()
         layer_ms = built.layer_times_ms(profile_repeats) if profile_repeats else {}
-    onnx_path = onnx_export.export(workload, plain, context.cache, context.stopwatch)
+    onnx_path = tensorrt_engine.parsed_onnx(workload, plain, context, ahead_of_time=False)
     return Inspected(inspection.census_from_json(raw, onnx_path, runtime=inspection.runtime_here()), raw, layer_ms)
 
 
@@ -72,7 +72,7 @@ def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Ins
         raise BackendAbsentError(
             f"{case.id} cannot be inspected here: {answer.reason}", "Run 'trtgate doctor' to see what is missing."
         )
-    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+    onnx_path = tensorrt_engine.parsed_onnx(workload, case, context, ahead_of_time=True)
     _, census = inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)
     return Inspected(census)
 

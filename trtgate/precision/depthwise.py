@@ -72,6 +72,10 @@ def unroll(model: onnx.ModelProto) -> list[str]:
         done.append(node.name or node.output[0])
     del graph.node[:]
     graph.node.extend(nodes)
+    read = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     return done
 
 
