@@ -10,9 +10,12 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from trtgate.errors import StorageError
+
+_DIGESTS_KEPT = 256
 
 
 def key(**parts: object) -> str:
@@ -26,7 +29,17 @@ def key(**parts: object) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    A process reads a file once for as long as its size, its times and its inode stay: models are hundreds of megabytes.
+    """
+    state = path.stat()
+    return _digest(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@lru_cache(maxsize=_DIGESTS_KEPT)
+def _digest(path: Path, *state: int) -> str:
+    del state  # part of the key alone
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -35,7 +35,7 @@ class MeasureSettings(_Section):
 
     min_rounds: int = Field(default=20, ge=5, description="below 20 rounds a median's interval is wider than 1% here")
     max_rounds: int = Field(default=200, ge=5, description="more rounds than this tell nothing new about one process")
-    seconds: float = Field(default=0.5, gt=0, description="time budget of one quantity of one case, warm-up excluded")
+    seconds: float = Field(default=0.3, gt=0, description="time budget of one quantity of one case, warm-up excluded")
     max_seconds: float = Field(
         default=20.0, gt=0, description="beyond it a slow model gets fewer rounds, and a wide interval says so"
     )

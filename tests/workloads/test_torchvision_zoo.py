@@ -105,7 +105,7 @@ def test_pretrained_weights_are_read_from_the_cache_and_not_conditioned(workload
     assert conditionings == []
     (folder / url.rsplit("/", 1)[1]).write_bytes(b"half a download")
     with pytest.raises(WorkloadError, match=f"pretrained weights of '{NAME}' cannot be had from https://"):
-        pretrained.module()
+        TorchvisionModel(NAME, tmp_path, pretrained=True).module()
 
 
 def test_bad_values_are_refused(workload, tmp_path):
@@ -127,3 +127,13 @@ def test_every_model_is_fit_for_comparisons_in_half_precision(name, cache):
         for dtype, most in ((torch.float32, 1e-5), (torch.float16, 1e-2)):
             error = workload.module().to(dtype)(pictures.to(dtype)).double() - exact
             assert float(error.norm() / exact.norm()) < most
+
+
+def test_a_module_is_the_callers_own(workload):
+    before = weights.digest(workload.module())
+    with torch.no_grad():
+        for parameter in workload.module().parameters():
+            parameter.zero_()
+    workload.inputs(1, None, seed=0)[0].zero_()
+    assert weights.digest(workload.module()) == before
+    assert workload.inputs(1, None, seed=0)[0].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -140,9 +141,14 @@ class Transformer(Workload):
         return artefacts.key(workload=self.name, recipe=_RECIPE, dimensions=asdict(self._dimensions), weights=digest)
 
     @torch.inference_mode(False)
-    @torch.no_grad()
     def module(self) -> nn.Module:
         """A new float32 encoder on the CPU, in eval mode, without gradients; equal weights at every call."""
+        return copy.deepcopy(self._module)
+
+    @cached_property
+    @torch.no_grad()
+    def _module(self) -> Encoder:
+        """Made once, because copying it is several times faster."""
         with torch.device("meta"):  # torch's own random weights would take seconds and be overwritten
             module = Encoder(self._dimensions)
         module.to_empty(device="cpu")
@@ -152,7 +158,8 @@ class Transformer(Workload):
             layer.attention.query.weight.mul_(_SHARPNESS)
             for last in (layer.attention.output, layer.output):
                 last.weight.mul_(_BRANCH_GAIN)
-        return weights.frozen(module)
+        weights.frozen(module)
+        return module
 
     def inputs(self, batch: int, sequence: int | None, seed: int) -> tuple[torch.Tensor, ...]:
         """Token ids, int64 of shape (batch, sequence): [CLS], random words, [SEP].
