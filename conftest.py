@@ -65,8 +65,12 @@ def pytest_runtest_makereport(
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count finished tests for the progress line."""
-    if STATE.progress is not None and report.when == "teardown":
+    """Count finished tests for the progress line, and say at once why one failed: a long run may be killed."""
+    if STATE.progress is None:
+        return
+    if report.failed:
+        STATE.progress.failed(report.nodeid, str(report.longrepr))
+    if report.when == "teardown":
         STATE.progress.finished_one()
 
 
