@@ -19,6 +19,7 @@ import json
 import random
 import statistics
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from math import exp
@@ -53,6 +54,7 @@ _PROBED_FRACTION = 0.2  # long enough that the resolution of events does not ben
 _ANCHOR = "+3%"  # where the line has to be right
 _CALIBRATION_GROUPS = 4
 _MOST_DISCARDED = 10
+_BEGAN_S = time.monotonic()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -261,7 +263,7 @@ def _write(path: Path, content: object) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(f"[{time.monotonic() - _BEGAN_S:4.0f} s] {text}", file=sys.stderr, flush=True)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
