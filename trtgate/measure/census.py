@@ -168,6 +168,11 @@ class Layer(_Frozen):
         return self.role is Role.MOVEMENT and bool(read) and bool(written) and read != written
 
     @property
+    def is_quantisation(self) -> bool:
+        """Whether it does nothing but quantise or dequantise."""
+        return self.kind.rpartition(".")[2].lower().removesuffix("linear") in ("quantize", "dequantize")
+
+    @property
     def is_reformat(self) -> bool:
         """Whether it does nothing but move data, type unchanged: layout changes, copies, padding, concatenation."""
         return self.role is Role.MOVEMENT and not self.is_cast

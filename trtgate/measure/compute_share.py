@@ -78,8 +78,8 @@ def attribute(census: Census) -> tuple[Attribution, ...]:
 def _computing(layers: list[Layer], node: SourceNode) -> Layer | None:
     """The layer that multiplies: of several that compute, the one in the widest type, which never flatters."""
     computing = [layer for layer in layers if layer.role is Role.COMPUTE]
-    # A kernel whose name tells nothing of a product may still hold it; data movement cannot.
-    candidates = computing or [layer for layer in layers if layer.role is Role.POINTWISE]
+    # A kernel whose name tells nothing of a product may still hold it; data movement and rounding cannot.
+    candidates = computing or [layer for layer in layers if layer.role is Role.POINTWISE and not layer.is_quantisation]
     return max(candidates, key=lambda layer: _datatype(layer, node.activations).bits, default=None)
 
 

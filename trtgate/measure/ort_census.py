@@ -3,11 +3,14 @@
 ONNX Runtime keeps no list of what it fused. Seen in 1.22 and newer: a fused node keeps the name of the tensor that it
 produces, in its output, or, for blocked convolutions, in its own name (``relu_1_nchwc`` computes ``relu_1``); on CPUs
 without kernels for half precision the casts that it inserts put ``InsertedPrecisionFreeCast_`` before the tensor's
-name. So the source nodes of a layer are those between its anchor tensor and the anchors of earlier layers.
+name. The layout pass gives each node that it rewrites, the int8 convolutions above all, a name of its own with a number
+behind (``conv1_token_5`` computes ``conv1``) and calls its output after the node. So the source nodes of a layer are
+those between its anchor tensor and the anchors of earlier layers.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +22,9 @@ from trtgate.measure.onnx_skeleton import load_skeleton
 _INSERTED: Final = "InsertedPrecisionFreeCast_"
 _BLOCKED_DOMAIN: Final = "com.microsoft.nchwc"
 _BLOCKED_SUFFIX: Final = "_nchwc"
+_RENAMED: Final = re.compile(r"_token_\d+$")
+# Integer products round to the type of their output: the source's QuantizeLinear is part of them.
+_INTEGER_PRODUCTS: Final = frozenset({"QLinearConv", "QLinearMatMul", "QGemm"})
 
 
 def census_from_onnxruntime(optimised: Path, onnx_path: Path, *, runtime: str = "") -> Census:
@@ -77,7 +83,7 @@ class _Claims:
     def claim(self, node: Any) -> tuple[str, ...]:
         found: set[int] = set()
         waiting = [self._producer[tensor] for tensor in _anchors(node) if tensor in self._producer]
-        own = self._index.get(node.name.split("/")[0])
+        own = self._own(node)
         waiting += [own] if own is not None else []
         while waiting:
             index = waiting.pop()
@@ -88,8 +94,17 @@ class _Claims:
         self._claimed |= found
         return tuple(self._names[index] for index in sorted(found - self._skipped))
 
+    def _own(self, node: Any) -> int | None:
+        """The source node whose name it bears, perhaps renamed by a pass (``relu/duplicated``, ``conv1_token_5``)."""
+        renamed = _RENAMED.sub("", node.name)
+        names = (node.name, renamed, renamed.split("/")[0])
+        return next((self._index[name] for name in names if name in self._index), None)
+
     def _epilogue(self, node: Any, found: set[int]) -> set[int]:
-        """What a blocked convolution took in after its name was given: a residual sum, then an activation."""
+        """What was taken in after the name was given: a residual sum, an activation, the rounding to integers."""
+        if node.op_type in _INTEGER_PRODUCTS:
+            behind = self._consumers.get(own, ()) if (own := self._own(node)) in found else ()
+            return {i for i in behind if self._ops[i] == "QuantizeLinear"} - self._claimed
         if node.domain != _BLOCKED_DOMAIN or not found:
             return set()
         activation = next((one.s.decode() for one in node.attribute if one.name == "activation"), None)
