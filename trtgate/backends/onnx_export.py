@@ -56,6 +56,23 @@ def export(workload: Workload, case: Case, cache: Path, stopwatch: Stopwatch) ->
     return _export(workload, case, case.precision, cache, stopwatch)
 
 
+def quantisation_facts(path: Path, precision: Precision) -> dict[str, object]:
+    """What a record of a build keeps of how `export` quantised its file: ``calibration`` and ``skipped``, plain JSON.
+
+    Args:
+        path: from `export`.
+        precision: of its case; empty facts for one that is not quantised.
+
+    Raises:
+        RecordError: the report beside the file is missing or damaged.
+    """
+    if not precision.quantised:
+        return {}
+    from trtgate.precision.quantise_onnx import report_of
+
+    return report_of(path).facts()
+
+
 def _export(workload: Workload, case: Case, precision: Precision, cache: Path, stopwatch: Stopwatch) -> Path:
     if precision is Precision.TF32:
         precision = Precision.FP32  # one file: TF32 is how a kernel multiplies, not what a tensor holds

@@ -77,6 +77,7 @@ class OnnxRuntimeBackend(Backend):
         runner.facts.plan_bytes = path.stat().st_size
         runner.facts.layers = _node_count(optimised)
         runner.facts.details["optimised_model"] = optimised.name
+        runner.facts.details.update(onnx_export.quantisation_facts(path, case.precision))
         runner.bind(workload.inputs(case.batch, case.sequence, seed=0))
         return runner
 

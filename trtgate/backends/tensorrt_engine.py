@@ -6,7 +6,7 @@ shapes them; with TensorRT-RTX they are also built where there is no GPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Plan:
         details: plain-JSON facts of the build that made it.
         content: the serialised engine.
         key: what it was built from; artefacts that belong to it are cached under the same.
+        quantisation: ``calibration`` and ``skipped`` of a quantised model, empty for any other; plain JSON.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Plan:
     details: dict[str, Any]
     content: bytes
     key: dict[str, object]
+    quantisation: dict[str, object] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -75,9 +77,12 @@ def build_plan(
         ExportError, ParserError, BuildError, OutOfDeviceMemoryError: what went wrong, by name.
         StorageError: the cache cannot be written.
     """
+    from trtgate.backends import onnx_export
+
     trt_runtime.load()  # first, so that an absent TensorRT does not cost an export
-    onnx_path = parsed_onnx(workload, case, context, ahead_of_time=ahead_of_time)
-    return plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=ahead_of_time, verbose_log=verbose_log)
+    path = parsed_onnx(workload, case, context, ahead_of_time=ahead_of_time)
+    plan = plan_of(path, case.precision, case.id, context, ahead_of_time=ahead_of_time, verbose_log=verbose_log)
+    return replace(plan, quantisation=onnx_export.quantisation_facts(path, case.precision))
 
 
 def parsed_onnx(workload: Workload, case: Case, context: BuildContext, *, ahead_of_time: bool) -> Path:
@@ -183,6 +188,7 @@ class TensorRTEngineBackend(Backend):
             facts.plan_bytes = plan.bytes
             facts.from_cache = plan.from_cache
             facts.details["plan"] = {"digest": plan.digest, **plan.details}
+            facts.details.update(plan.quantisation)
             runner.bind(workload.inputs(case.batch, case.sequence, seed=0))
             if case.execution is Execution.GRAPH:
                 with context.stopwatch.stage("capture"):

@@ -40,7 +40,7 @@ class Compiled:
         module: takes the bound inputs, on the GPU.
         engine_bytes: size of all its serialised engines.
         from_cache: whether it was loaded instead of compiled.
-        details: blocks and operators in TensorRT and in PyTorch, and how it was cached; plain JSON.
+        details: blocks and operators in TensorRT and in PyTorch, how it was quantised and cached; plain JSON.
     """
 
     module: torch.nn.Module
@@ -116,7 +116,7 @@ def _compile(
 ) -> tuple[torch.fx.GraphModule, dict[str, Any]]:
     import torch_tensorrt
 
-    program = _exported(workload, case, context, inputs)
+    program, quantisation = _exported(workload, case, context, inputs)
     in_engines: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as private, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations of options that are not used here
@@ -132,25 +132,26 @@ def _compile(
             raise BuildError(
                 f"Torch-TensorRT failed on {case.id}: {_first_line(error)}.", "Run this workload on another backend."
             ) from error
-    return fresh, coverage(fresh, in_engines)
+    return fresh, coverage(fresh, in_engines) | quantisation
 
 
 def _exported(
     workload: Workload, case: Case, context: BuildContext, inputs: Sequence[torch.Tensor]
-) -> torch.export.ExportedProgram:
+) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
+    """The workload as a graph, and what a record keeps of its quantisation."""
     if case.precision.quantised:
         from trtgate.precision import quantise_torch
 
         module = quantise_torch.fake_quantised(
             workload, case.precision, context.cache, context.device, sequence=case.sequence
         )
-        return quantise_torch.export(module, inputs)
+        return quantise_torch.export(module, inputs), quantise_torch.report_of(module).facts()
     from trtgate.precision.cast import prepare
 
     module = prepare(workload, case.precision).to(context.device)
     try:
         with torch.no_grad():
-            return torch.export.export(module, tuple(inputs), strict=False)
+            return torch.export.export(module, tuple(inputs), strict=False), {}
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # tracing runs the model's own code, which may raise anything

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +18,15 @@ if TYPE_CHECKING:
 COMPUTE_OPERATORS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Largest magnitude of the quantised datatype; a scale times this is the range that calibration chose.
 _LARGEST: Final = {"int8": 127.0, "fp8": 448.0}
+# ModelOpt's rules of thumb for TensorRT's kernels; see `_reason`.
+_MIN_SIDE: Final = 16
+_MAX_FP8_FILTER: Final = 32
 _SCHEMA: Final = 1
+_NAMED: Final = 3
+
+
+class SkippedOperatorsWarning(UserWarning):
+    """A quantised model has convolutions or matrix products that the quantiser left in floating point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,7 @@ class Node:
     Attributes:
         name: as it stands in the model.
         operator: ONNX operator type or module class.
-        note: for a skipped one, what is known of the reason.
+        note: of a skipped one, what is known of the reason.
     """
 
     name: str
@@ -45,7 +55,7 @@ class QuantisationReport:
         calibration: spec and digest of the data.
         tool: the quantiser and its version.
         quantised: nodes that read at least one dequantised tensor.
-        skipped: compute nodes (`COMPUTE_OPERATORS`; in PyTorch, modules with weights) that stayed in high precision.
+        skipped: compute nodes (`COMPUTE_OPERATORS`; in PyTorch, modules with weight matrices) that stayed in high precision.
         ranges: largest magnitude that each quantised activation can hold, by tensor.
         warnings: what the quantiser said at level warning or above.
     """
@@ -67,6 +77,10 @@ class QuantisationReport:
         for node in self.skipped:
             counts[node.operator] = counts.get(node.operator, 0) + 1
         return counts
+
+    def facts(self) -> dict[str, Any]:
+        """What a record of a build keeps: ``calibration`` and ``skipped``, as plain JSON."""
+        return {"calibration": dict(self.calibration), "skipped": [asdict(node) for node in self.skipped]}
 
     def dumps(self) -> str:
         """JSON text."""
@@ -91,6 +105,18 @@ class QuantisationReport:
             raise RecordError(
                 f"A quantisation report cannot be read ({error}).", "Delete it; it is written anew."
             ) from None
+
+
+def skipped_sentence(skipped: Sequence[Mapping[str, str]]) -> str:
+    """Which operators were not quantised, and why, in one sentence.
+
+    Args:
+        skipped: as in `QuantisationReport.facts`; not empty.
+    """
+    kinds = ", ".join(f"{count} {operator}" for operator, count in Counter(n["operator"] for n in skipped).items())
+    named = [f"'{node['name']}'" + (f" ({node['note']})" if node["note"] else "") for node in skipped[:_NAMED]]
+    more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    return f"ModelOpt did not quantise {kinds}: {', '.join(named)}{more}."
 
 
 def of_graph(
@@ -133,7 +159,7 @@ def of_graph(
         elif any(name in dequantised for name in node.input):
             quantised.append(Node(node.name, node.op_type))
         elif node.op_type in COMPUTE_OPERATORS:
-            skipped.append(Node(node.name, node.op_type, _weight_note(node, constants)))
+            skipped.append(Node(node.name, node.op_type, _reason(node, constants, precision, placement)))
     if not quantised:
         operators = sorted({node.op_type for node in model.graph.node})
         raise CalibrationError(
@@ -147,6 +173,26 @@ def of_graph(
     )
 
 
-def _weight_note(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> str:
+def _reason(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], precision: str, placement: str) -> str:
+    """What is known of why a node was left alone; empty where nothing is.
+
+    The rules are ModelOpt 0.47's for TensorRT's kernels (`find_nodes_from_convs_to_exclude` and
+    `find_nodes_from_matmul_to_exclude` in modelopt/onnx/quantization/graph_utils.py).
+    """
     weight = constants.get(node.input[1])
-    return f"weight {list(weight.dims)}" if weight is not None else "no constant weight"
+    if weight is None:
+        return "no constant weight"
+    dims = list(weight.dims)
+    shape = f"weight {dims}"
+    if placement != "tensorrt":
+        return shape
+    if node.op_type == "Conv":
+        if min(dims[:2]) < _MIN_SIDE:
+            return f"{shape}: fewer than {_MIN_SIDE} channels"
+        if precision == "fp8" and math.prod(dims[2:]) > _MAX_FP8_FILTER:
+            return f"{shape}: a filter of more than {_MAX_FP8_FILTER} values in fp8"
+        if precision == "fp8" and min(dims[:2]) == _MIN_SIDE:
+            return f"{shape}: only {_MIN_SIDE} channels in fp8"
+    elif min(dims) < _MIN_SIDE:
+        return f"{shape}: a side shorter than {_MIN_SIDE}"
+    return shape

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 # Raise it when this file changes what it makes of the same model.
-_RECIPE: Final = 3
+_RECIPE: Final = 4
 _PROTOBUF_LIMIT_BYTES: Final = 2**31 - 1
 
 TENSORRT_STYLE: Final = Style("fp16", Placement.TENSORRT)

@@ -253,10 +253,23 @@ def _report(module: torch.nn.Module, **fields: Any) -> QuantisationReport:
         node = Node(name, type(child).__name__)
         if {f"{name}.input_quantizer", f"{name}.weight_quantizer"} & quantisers.keys():
             quantised.append(node)
-        elif list(child.parameters(recurse=False)):
-            skipped.append(node)
+        elif _multiplies(child):
+            skipped.append(Node(node.name, node.operator, _reason(child)))
     ranges = {name: float(q.amax.max()) for name, q in quantisers.items() if name.endswith("input_quantizer")}
     return QuantisationReport(quantised=tuple(quantised), skipped=tuple(skipped), ranges=ranges, **fields)
+
+
+def _multiplies(module: torch.nn.Module) -> bool:
+    """Whether a module has a weight matrix of its own; a norm's scale is a vector, and an embedding is only read."""
+    return not isinstance(module, torch.nn.Embedding) and any(
+        name.endswith("weight") and weight.ndim > 1 for name, weight in module.named_parameters(recurse=False)
+    )
+
+
+def _reason(module: torch.nn.Module) -> str:
+    if hasattr(module, "weight_quantizer"):
+        return "calibration never called it: another module reads its weight"
+    return "ModelOpt has no quantised form of it"
 
 
 @contextlib.contextmanager
