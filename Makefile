@@ -1,4 +1,5 @@
 # Two commands do everything on a fresh machine: `make bench` and `make test`.
+# PYTHON makes the environment, VENV; everything then runs with the environment's own interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ TESTS ?= -m 'not slow'
 .PHONY: bench test test-all lint install clean
 
 bench: $(VENV)/.bench
-	ci/bench.sh $(ARGS)
+	PYTHON=$(BIN)/python ci/bench.sh $(ARGS)
 
 install: $(VENV)/.bench
 
