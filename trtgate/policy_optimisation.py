@@ -44,7 +44,7 @@ class ExplainedLayer(_Section):
     """Work that may run in another datatype than the case's, and why."""
 
     case: str = Field(description="shell pattern for case ids")
-    node: str = Field(description="shell pattern for ONNX node names")
+    node: str = Field(description="shell pattern for ONNX node names; for layer names in torch_tensorrt cases")
     datatype: str
     reason: str = Field(min_length=1)
 
@@ -62,7 +62,8 @@ class OptimisationSettings(_Section):
     """What an engine's census must show."""
 
     min_share: dict[Precision, float] = Field(
-        default_factory=_default_shares, description="share of the work that runs in the precision's own datatype"
+        default_factory=_default_shares,
+        description="share of the work that runs in the precision's own datatype, explained work taken out",
     )
     attention_kernels: int = Field(default=1, ge=1, description="kernels of one attention block in half precision")
     layer_floor: tuple[LayerFloor, ...] = ()

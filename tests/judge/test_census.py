@@ -77,3 +77,44 @@ def test_coverage_that_shrank_is_found():
     found = changed(coverage={"blocks": 2, "fell_back": ["aten.sort"]})
     assert len(found) == 2
     assert "aten.sort" in found[1]
+
+
+def torch_tensorrt(datatypes, **fields):
+    """Facts as a torch-tensorrt census has them: layers and datatypes, no nodes."""
+    counts = {kind: list(datatypes.values()).count(kind) for kind in sorted(set(datatypes.values()))}
+    return {"kernels": 3, "compute_layers": counts, "layer_datatypes": datatypes, **fields}
+
+
+HALF = dict.fromkeys((f"conv_{i}" for i in range(20)), "fp16")
+
+
+def test_wider_layers_are_found_where_no_node_is_known():
+    base = torch_tensorrt(HALF)
+    assert compare_census_facts(base, base) == []
+    (sentence,) = compare_census_facts(base, torch_tensorrt(HALF | {"conv_3": "fp32"}))
+    assert sentence == "layers that multiply in fp32: 1 instead of 0 (conv_3)."
+    (sentence,) = compare_census_facts(base, torch_tensorrt(dict.fromkeys(HALF, "fp32")))
+    assert sentence.startswith("layers that multiply in fp32: 20 instead of 0 (conv_0, conv_1, ")
+    assert compare_census_facts(torch_tensorrt(dict.fromkeys(HALF, "fp32")), base) == []
+    (sentence,) = compare_census_facts(base, torch_tensorrt(HALF | {"conv_3": "unknown"}))
+    assert "multiply in unknown: 1 instead of 0" in sentence
+    # A history of before layers were named, and more layers of the same type.
+    assert compare_census_facts({"compute_layers": {"fp16": 20}}, {"compute_layers": {"fp32": 20}}) == [
+        "layers that multiply in fp32: 20 instead of 0."
+    ]
+    assert compare_census_facts({"compute_layers": {"fp16": 20}}, {"compute_layers": {"fp16": 24}}) == []
+    mixed = {"compute_layers": {"fp16": 1, "fp8": 20}}
+    assert compare_census_facts(mixed, {"compute_layers": {"fp16": 2, "fp8": 19}}) != []
+    assert compare_census_facts(mixed, {"compute_layers": {"fp16": 1, "int8": 22}}) == []
+    assert compare_census_facts(mixed, {"compute_layers": {}}) == []
+
+
+def test_a_wider_share_is_found_where_nodes_were_renamed():
+    base = {"share": {"fp16": 0.1, "fp8": 0.9}, "compute": {"a": BASE["compute"]["conv"]}}
+    head = {"share": {"fp16": 0.3, "fp8": 0.7}, "compute": {"b": BASE["compute"]["conv"]}}
+    assert compare_census_facts(base, head) == ["30.0% of the work runs in fp16 instead of 10.0%."]
+    assert compare_census_facts(head, base) == []
+    assert compare_census_facts({"share": {"fp16": 1.0}}, {"share": {"fp16": 0.9, "unknown": 0.1}}) != []
+    # Named by node, it is not said again as a share.
+    (sentence,) = changed(conv={"datatype": "fp32"}, share={"fp32": 0.5, "fp16": 0.5})
+    assert "node 'conv'" in sentence

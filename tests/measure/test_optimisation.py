@@ -17,6 +17,7 @@ from trtgate.measure.compute_share import attribute, duplicates, facts, folded_c
 from trtgate.measure.inspection import ensure_census
 from trtgate.measure.onnx_graph import sources_of_model
 from trtgate.measure.ort_census import census_from_onnxruntime
+from trtgate.measure.precision_check import DATATYPE_OF, check_precision
 from trtgate.measure.timing import BuildStopwatch
 from trtgate.policy_optimisation import ExplainedLayer, LayerFloor, OptimisationSettings
 from trtgate.workloads import micro_models
@@ -58,7 +59,7 @@ def test_micro_models_hold_what_they_claim(engine, name, precision):
     found = optimisation.check_micro(census, micro_models.get(name), precision, SETTINGS, "micro")
     assert found.violations == []
     told = found.facts(census)
-    assert told["share"] == {optimisation.DATATYPE_OF[precision]: 1.0}
+    assert told["share"] == {DATATYPE_OF[precision]: 1.0}
 
 
 @needs_builder
@@ -127,22 +128,23 @@ def _float32_island():
 def test_a_float32_layer_in_an_fp16_engine_is_found_and_can_be_explained(engine):
     census = engine(_float32_island(), Precision.FP16)
     assert shares(census)[Datatype.FP32] == pytest.approx(0.5)
-    found = optimisation.check_precision(census, Precision.FP16, SETTINGS, "micro")
+    found = check_precision(census, Precision.FP16, SETTINGS, "micro")
     assert [one.check for one in found] == ["precision reduction"] * 2
     assert "node 'contract' runs in fp32" in found[0].message
     assert "50.0% of the work runs in fp16" in found[1].message
+    assert "'contract' in fp32" in found[1].message
     explained = OptimisationSettings(
         explained=(ExplainedLayer(case="micro", node="contract", datatype="fp32", reason="kept for accuracy"),)
     )
-    assert optimisation.check_precision(census, Precision.FP16, explained, "micro") == []
-    assert optimisation.check_precision(census, Precision.FP16, explained, "another") != []
+    assert check_precision(census, Precision.FP16, explained, "micro") == []
+    assert check_precision(census, Precision.FP16, explained, "another") != []
 
 
 @needs_builder
 def test_an_engine_of_another_precision_is_found(engine):
-    assert optimisation.check_precision(engine("mlp", Precision.FP32), Precision.FP16, SETTINGS, "micro") != []
-    assert optimisation.check_precision(engine("mlp", Precision.FP16), Precision.FP32, SETTINGS, "micro") != []
-    assert optimisation.check_precision(engine("mlp", Precision.FP16), Precision.INT8, SETTINGS, "micro") != []
+    assert check_precision(engine("mlp", Precision.FP32), Precision.FP16, SETTINGS, "micro") != []
+    assert check_precision(engine("mlp", Precision.FP16), Precision.FP32, SETTINGS, "micro") != []
+    assert check_precision(engine("mlp", Precision.FP16), Precision.INT8, SETTINGS, "micro") != []
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +228,7 @@ def test_work_that_no_layer_claims_is_found():
     census = logged("transformer_fp16_rtx_1.6")
     layers = tuple(layer for layer in census.layers if "node_Gemm_185" not in layer.sources)
     cut = census.model_copy(update={"layers": layers})
-    found = optimisation.check_precision(cut, Precision.FP16, SETTINGS, "case")
+    found = check_precision(cut, Precision.FP16, SETTINGS, "case")
     assert "node_Gemm_185" in found[0].message
     assert shares(cut)[Datatype.UNKNOWN] > 0
 

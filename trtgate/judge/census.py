@@ -24,6 +24,8 @@ _BITS: Final = {
     "fp4": 4,
     "int4": 4,
 }
+# Shares are kept with six digits.
+_SHARE_ROUNDING: Final = 1e-5
 _LISTS: Final = {
     "constants_left": "constant that is computed at each inference",
     "duplicates_left": "duplicate that is computed again",
@@ -43,27 +45,87 @@ def compare_census_facts(base: Mapping[str, Any], head: Mapping[str, Any]) -> li
     Returns:
         One sentence a regression, each naming its layer or node; empty when nothing got worse.
     """
-    found = [*_compute(base.get("compute", {}), head.get("compute", {})), *_lists(base, head), *_counts(base, head)]
+    compute = base.get("compute", {}), head.get("compute", {})
+    # The finest of three grains that shows something: nodes; work as a whole, where nodes were renamed; layers alone.
+    wider = _nodes(*compute) or _shares(base, head) or _layers(base, head)
+    found = [*wider, *_fusions(*compute), *_lists(base, head), *_counts(base, head)]
     found.extend(_coverage(base.get("coverage"), head.get("coverage")))
     return found
 
 
-def _compute(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+def _nodes(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """Nodes that run in a wider datatype, or that no layer claims any more."""
     found = []
     for node, before in base.items():
         after = head.get(node)
         if after is None:
             continue
-        where = f"node '{node}' (layer '{after['layer']}')"
         if before["layer"] is not None and after["layer"] is None:
             found.append(f"node '{node}' is claimed by no layer any more; it was layer '{before['layer']}'.")
+        elif _wider(before["datatype"], after["datatype"]):
+            found.append(
+                f"node '{node}' (layer '{after['layer']}') runs in {after['datatype']}; it ran in {before['datatype']}."
+            )
+    return found
+
+
+def _wider(before: str, after: str) -> bool:
+    """Whether a datatype is wider than another, or unknown where the other is known."""
+    old, new = _BITS.get(before, 0), _BITS.get(after, 0)
+    return bool(old) and (new > old or new == 0)
+
+
+def _shares(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """Datatypes, wider than the narrowest of the base, that do more of the work than before."""
+    before, after = base.get("share"), head.get("share")
+    if not before or not after:
+        return []
+    narrowest = min(before, key=_rank)
+    return [
+        f"{part:.1%} of the work runs in {kind} instead of {before.get(kind, 0.0):.1%}."
+        for kind, part in after.items()
+        if _wider(narrowest, kind) and part > before.get(kind, 0.0) + _SHARE_ROUNDING
+    ]
+
+
+def _layers(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """Datatypes, wider than the narrowest of the base, in which more layers multiply than before.
+
+    All that there is of torch-tensorrt's engines, whose layers name no ONNX nodes. More layers of the narrowest type
+    are a lost fusion, which the number of kernels tells.
+    """
+    before, after = base.get("compute_layers"), head.get("compute_layers")
+    if not before or not after:
+        return []
+    narrowest = min(before, key=_rank)
+    found = []
+    for kind, count in after.items():
+        if _wider(narrowest, kind) and count > before.get(kind, 0):
+            old, new = (_of_datatype(side.get("layer_datatypes", {}), kind) for side in (base, head))
+            named = _named(old, new)
+            found.append(f"layers that multiply in {kind}: {count} instead of {before.get(kind, 0)}{named}.")
+    return found
+
+
+def _of_datatype(layers: Mapping[str, str], kind: str) -> list[str]:
+    return [name for name, datatype in layers.items() if datatype == kind]
+
+
+def _rank(kind: str) -> int:
+    """Bits for sorting: what is unknown is taken for the widest."""
+    return _BITS.get(kind, max(_BITS.values()) + 1)
+
+
+def _fusions(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    found = []
+    for node, before in base.items():
+        after = head.get(node)
+        if after is None or (before["layer"] is not None and after["layer"] is None):
             continue
-        old, new = _BITS.get(before["datatype"], 0), _BITS.get(after["datatype"], 0)
-        if old and (new > old or new == 0):
-            found.append(f"{where} runs in {after['datatype']}; it ran in {before['datatype']}.")
         lost = sorted(set(before.get("fused", ())) - set(after.get("fused", ())))
         if lost:
-            found.append(f"{where} no longer takes in {', '.join(lost)}: the fusion is lost.")
+            layer = after["layer"]
+            found.append(f"node '{node}' (layer '{layer}') no longer takes in {', '.join(lost)}: the fusion is lost.")
     found.extend(_split_merges(base, head))
     return found
 

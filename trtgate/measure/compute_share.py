@@ -107,6 +107,11 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     return widest if layer.operations else inputs[0].datatype
 
 
+def multiplying(census: Census) -> list[tuple[Layer, Datatype]]:
+    """The layers that multiply, each with the datatype of its operands, in execution order."""
+    return [(layer, _datatype(layer)) for layer in census.layers if layer.role is Role.COMPUTE]
+
+
 def _is_matrix(use: TensorUse) -> bool:
     return use.name == WEIGHTS or sum(extent > 1 for extent in use.shape) >= 2
 
@@ -188,24 +193,25 @@ def facts(census: Census) -> dict[str, Any]:
 
     Returns:
         ``origin``, ``runtime``, ``layers``, ``kernels``, ``kinds`` (layer types), ``compute_layers`` (how many multiply
-        in which datatype), ``casts``, ``reformats``; and where the source graph is known ``source_nodes`` (live, not
-        constant), ``nodes_per_layer``, ``flops``, ``share`` (of the work, by datatype), ``compute`` (by node with work:
-        its layer, datatype, share of the work, and what else that layer covers), ``constants_folded``,
-        ``constants_left``, ``duplicates_removed``, ``duplicates_left``, ``dead_left``.
+        in which datatype), ``casts``, ``reformats``; without the source graph ``layer_datatypes`` (of the layers that
+        multiply, by name); with it ``source_nodes`` (live, not constant), ``nodes_per_layer``, ``flops``, ``share`` (of
+        the work, by datatype), ``compute`` (by node with work: its layer, datatype, share of the work, and what else
+        that layer covers), ``constants_folded``, ``constants_left``, ``duplicates_removed``, ``duplicates_left``,
+        ``dead_left``.
     """
-    computing = [layer for layer in census.layers if layer.role is Role.COMPUTE]
+    computing = multiplying(census)
     told: dict[str, Any] = {
         "origin": census.origin,
         "runtime": census.runtime,
         "layers": len(census.layers),
         "kernels": census.kernels,
         "kinds": dict(sorted(Counter(layer.kind for layer in census.layers).items())),
-        "compute_layers": dict(sorted(Counter(str(_datatype(layer)) for layer in computing).items())),
+        "compute_layers": dict(sorted(Counter(str(kind) for _, kind in computing).items())),
         "casts": [layer.name for layer in census.layers if layer.is_cast],
         "reformats": [layer.name for layer in census.layers if layer.is_reformat],
     }
     if not census.sources:
-        return told
+        return told | {"layer_datatypes": {layer.name: str(kind) for layer, kind in computing}}
     live = [node for node in census.sources if not node.dead and not node.constant]
     items = attribute(census)
     total = sum(item.node.flops for item in items)

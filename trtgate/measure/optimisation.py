@@ -11,36 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from trtgate.case import Case, Precision
-from trtgate.measure.census import Census, Datatype, Layer, Role
-from trtgate.measure.compute_share import attribute, duplicates, facts, folded_constants, shares
+from trtgate.measure.census import Census, Layer, Role
+from trtgate.measure.compute_share import duplicates, facts, folded_constants
+from trtgate.measure.precision_check import check_precision
+from trtgate.measure.violation import Violation
 from trtgate.policy_optimisation import OptimisationSettings
 from trtgate.workloads.micro_models import MicroModel
 
-DATATYPE_OF: Final = {
-    Precision.FP32: Datatype.FP32,
-    Precision.TF32: Datatype.FP32,
-    Precision.FP16: Datatype.FP16,
-    Precision.BF16: Datatype.BF16,
-    Precision.INT8: Datatype.INT8,
-    Precision.FP8: Datatype.FP8,
-}
 _HALF: Final = (Precision.FP16, Precision.BF16)
-_ROUNDING: Final = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A claim that does not hold.
-
-    Attributes:
-        check: operator fusion, tensor fusion, precision reduction, graph optimisation, or coverage.
-        message: what is wrong, in one sentence.
-        layers: names of the layers that show it.
-    """
-
-    check: str
-    message: str
-    layers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -123,50 +101,6 @@ def check_nodes_per_layer(census: Census, at_least: float, reason: str) -> list[
             alone,
         )
     ]
-
-
-def check_precision(
-    census: Census, precision: Precision, settings: OptimisationSettings, case_id: str
-) -> list[Violation]:
-    """Precision reduction: the share of work in the precision's datatype, and no unexplained float32 layer.
-
-    Raises:
-        InspectionError: the census has no source graph or no matrix arithmetic.
-    """
-    wanted = DATATYPE_OF[precision]
-    found = []
-    unclaimed = [item.node.name for item in attribute(census) if item.layer is None]
-    if unclaimed:
-        found.append(
-            Violation("precision reduction", f"no layer says that it does {', '.join(unclaimed)}: its type is unknown.")
-        )
-    explained = 0.0
-    total = sum(item.node.flops for item in attribute(census))
-    for item in attribute(census):
-        if item.layer is None or item.datatype is wanted:
-            continue
-        if settings.explanation_for(case_id, item.node.name, item.datatype) is not None:
-            explained += item.node.flops / total
-        elif item.datatype is Datatype.FP32 or not precision.quantised:
-            found.append(
-                Violation(
-                    "precision reduction",
-                    f"node '{item.node.name}' runs in {item.datatype} in layer '{item.layer.name}' of the {precision} "
-                    "engine, and nothing explains it.",
-                    (item.layer.name,),
-                )
-            )
-    share = shares(census).get(wanted, 0.0) + explained
-    floor = settings.min_share[precision]
-    if share < floor - _ROUNDING:
-        rest = ", ".join(f"{kind} {part:.1%}" for kind, part in shares(census).items() if kind is not wanted)
-        found.append(
-            Violation(
-                "precision reduction",
-                f"{share:.1%} of the work runs in {wanted} or is explained, the floor is {floor:.1%}; rest: {rest}.",
-            )
-        )
-    return found
 
 
 def check_graph(census: Census, constants_left: int = 0) -> list[Violation]:

@@ -11,6 +11,7 @@ from trtgate.case import BackendName, Case, Execution
 from trtgate.errors import OptimisationError
 from trtgate.measure import inspection, optimisation
 from trtgate.measure.inspect_case import inspect_case
+from trtgate.measure.precision_check import check_layer_precision
 from trtgate.workloads.micro_models import MicroModel
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def prove_case(
     found = optimisation.Findings()
     if case.backend is BackendName.TENSORRT_ENGINE:
         found = optimisation.check_case(inspected.census, case, settings)
+    if case.backend is BackendName.TORCH_TENSORRT:
+        found.violations += check_layer_precision(inspected.census, case.precision, settings, case.id)
     if inspected.coverage is not None:
         found.violations += optimisation.check_coverage(inspected.coverage)
     proven = _held(inspected.census, found, case)

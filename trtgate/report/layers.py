@@ -27,6 +27,7 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
         shares = ", ".join(f"{kind} {part:.1%}" for kind, part in facts["share"].items()) or "no matrix arithmetic"
         rows += [
             ("work", f"{facts['flops'] / 1e9:.3f} GFLOP an inference: {shares}"),
+            *_nodes_by_datatype(facts["compute"]),
             ("fusion", f"{facts['source_nodes']} ONNX nodes, {facts['nodes_per_layer']:.2f} a kernel"),
             ("constants", f"{facts['constants_folded']} folded; left: {_names(facts['constants_left'])}"),
             ("duplicates", f"{facts['duplicates_removed']} removed; left: {_names(facts['duplicates_left'])}"),
@@ -36,6 +37,14 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
     for label, value in rows:
         table.add_row(Text(label, style="bold"), Text(value))
     out.print(table)
+
+
+def _nodes_by_datatype(compute: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Which nodes run in which datatype, the heaviest first; nothing where all run in the same."""
+    nodes: dict[str, list[str]] = {}
+    for name, entry in sorted(compute.items(), key=lambda item: -item[1]["work"]):
+        nodes.setdefault(entry["datatype"], []).append(f"{name} {entry['work']:.1%}")
+    return [(f"  in {kind}", _names(names, 12)) for kind, names in nodes.items()] if len(nodes) > 1 else []
 
 
 def show_layers(layers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
@@ -99,6 +108,6 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
+def _names(names: Sequence[str], at_most: int = 4) -> str:
+    shown = ", ".join(names[:at_most]) + (f", and {len(names) - at_most} more" if len(names) > at_most else "")
     return f"{len(names)} ({shown})" if names else "none"
