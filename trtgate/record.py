@@ -172,7 +172,7 @@ class Record(_Frozen):
     case: str
     quantity: Quantity
     outcome: Outcome
-    reason: str = ""
+    reason: str = Field(default="", description="why it is no pass; of a measured row, the floor that it misses")
     identity: Identity
     commit: str | None = None
     recorded_at: str = Field(description="ISO 8601, UTC")

@@ -37,6 +37,7 @@ class _Seen:
     temperature_c: list[int] = field(default_factory=list)
     power_w: list[float] = field(default_factory=list)
     reasons: set[str] = field(default_factory=set)
+    neighbours: set[int] = field(default_factory=set)
     counted_ns: dict[str, int] = field(default_factory=dict)
 
 
@@ -72,7 +73,7 @@ class Monitor:
         """NVML stays open for the next measurement; the operating system closes it with the process."""
 
     def look(self) -> tuple[str, ...]:
-        """Read clocks, temperature, power and throttling.
+        """Read clocks, temperature, power, throttling and who else computes on the GPU.
 
         Returns:
             Reasons to throw away what was measured since the last look, sorted; empty when there are none.
@@ -89,6 +90,7 @@ class Monitor:
         power_w = self._gpu.power_w()
         if power_w is not None:
             self._seen.power_w.append(power_w)
+        self._seen.neighbours.update(self._gpu.neighbours(self._family))
         counted_ns = self._gpu.throttled_ns()
         reasons = self._gpu.clock_reasons() | {
             reason
@@ -109,13 +111,15 @@ class Monitor:
         steady: bool = True,
     ) -> Environment:
         """What was seen since the beginning, with what the measurement says of itself."""
+        if self._gpu is not None:
+            self._seen.neighbours.update(self._gpu.neighbours(self._family))
         return Environment(
             sm_clock_mhz=_range(self._seen.sm_clock_mhz),
             memory_clock_mhz=_range(self._seen.memory_clock_mhz),
             temperature_c=_range(self._seen.temperature_c),
             power_w=_range(self._seen.power_w),
             throttle_reasons=tuple(sorted(self._seen.reasons)),
-            neighbours=() if self._gpu is None else self._gpu.neighbours(self._family),
+            neighbours=tuple(sorted(self._seen.neighbours)),
             discarded_blocks=discarded_blocks,
             kept_blocks=kept_blocks,
             host_bound=host_bound,

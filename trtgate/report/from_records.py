@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,28 @@ def _row(case: str, kept: Mapping[Quantity, Record], confidence: float, verdict:
 
 def _how_it_ended(kept: Mapping[Quantity, Record]) -> tuple[str, str]:
     gravest = max(kept.values(), key=lambda record: _GRAVITY.index(record.outcome))
-    return _WORDS[gravest.outcome], gravest.reason
+    if gravest.outcome is not Outcome.MEASURED:
+        return _WORDS[gravest.outcome], gravest.reason
+    missed = [record.reason for record in kept.values() if record.reason]
+    if missed:
+        return _WORDS[Outcome.FAILED], " ".join(missed)
+    return _WORDS[Outcome.MEASURED], " ".join(_disturbances(kept))
+
+
+def _disturbances(kept: Mapping[Quantity, Record]) -> Iterator[str]:
+    """What a reader of a row's times should know of the conditions under which they were taken."""
+    for quantity, record in kept.items():
+        seen = record.environment
+        if seen.discarded_blocks:
+            yield f"{quantity}: {seen.discarded_blocks} blocks of samples were thrown away, the GPU was throttled."
+        if seen.neighbours:
+            yield f"{quantity}: other processes computed on the GPU meanwhile ({', '.join(map(str, seen.neighbours))})."
+        if seen.host_bound or seen.host_bound_baselines:
+            whose = ["this row's"] if seen.host_bound else []
+            whose += [f"{name}'s" for name in seen.host_bound_baselines]
+            yield f"{quantity}: the GPU waited for the host in {' and '.join(whose)} samples, and such gaps count."
+        if quantity is Quantity.DEVICE and not seen.steady:
+            yield f"{quantity}: times were not steady when warm-up ran out of time."
 
 
 def _samples(record: Record | None) -> npt.NDArray[np.float64] | None:
