@@ -6,14 +6,14 @@ known one, because a misspelt threshold that is ignored is a gate that sleeps.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from trtgate import policy_messages
 from trtgate.case import BackendName, Case, Precision, Quantity
 from trtgate.errors import PolicyError
 from trtgate.gate_settings import GateSettings as GateSettings
@@ -216,7 +216,7 @@ def load(path: Path | None) -> Policy:
     """Read a policy file; without one, the defaults.
 
     Raises:
-        PolicyError: unreadable, not TOML, an unknown key, or a value out of range.
+        PolicyError: unreadable, not TOML, an unknown or missing key, or a value out of range.
     """
     if path is None:
         return Policy()
@@ -229,34 +229,9 @@ def load(path: Path | None) -> Policy:
     try:
         return Policy.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise PolicyError(f"{path}: unknown key '{where}'.", _nearest(first["loc"])) from None
-        raise PolicyError(
-            f"{path}: {where} is {first.get('input')!r}: {first['msg']}.", "Correct that value."
-        ) from None
+        raise policy_messages.explain(path, error, Policy) from None
 
 
 def find(start: Path) -> Path | None:
     """The nearest trtgate.toml in a folder or one above it."""
     return next((here / FILE_NAME for here in (start, *start.parents) if (here / FILE_NAME).is_file()), None)
-
-
-def _nearest(location: tuple[Any, ...]) -> str:
-    """Walk the models along an unknown key's path and name the known key that is closest to it."""
-    model: type[BaseModel] = Policy
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is not None:
-            model = _section_of(field.annotation) or model
-    known = sorted(model.model_fields)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return (f"Did you mean '{near[0]}'? " if near else "") + f"Known keys there: {', '.join(known)}."
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
