@@ -70,3 +70,21 @@ def test_other_mistakes_are_told_in_the_words_of_the_file(tmp_path, text, says):
     found = refusal(tmp_path, text)
     assert says in found
     assert not re.search(r"\{|Field required|Value error", found)
+
+
+@pytest.mark.parametrize("quantity", ["throughput", "build", "plan", "memory", "parity", "optimisation"])
+def test_a_floor_on_what_has_no_speedup_is_refused(tmp_path, quantity):
+    assert f"floor.0.quantity is '{quantity}': speedups are measured in 'device' and 'latency' alone" in refusal(
+        tmp_path, floor(quantity=f'"{quantity}"')
+    )
+
+
+@pytest.mark.parametrize("shape", ["batch 1", "b0", "b01", "B1", "1", "b1s", "b1s0", "b1-graph", "", "b1 "])
+def test_a_floor_on_a_shape_that_no_case_has_is_refused(tmp_path, shape):
+    assert f"floor.0.shape is '{shape}': no case has such a shape" in refusal(tmp_path, floor(shape=f'"{shape}"'))
+
+
+def test_fewer_batches_than_are_compared_are_refused(tmp_path):
+    assert "parity.batches is 3: Input should be greater than or equal to 4." in refusal(
+        tmp_path, "[parity]\nbatches = 3"
+    )

@@ -80,10 +80,16 @@ class Quantity(StrEnum):
 
 _Member = TypeVar("_Member", bound=StrEnum)
 
+_SHAPE = r"b(?P<batch>[1-9][0-9]*)(?:s(?P<sequence>[1-9][0-9]*))?"
 _ID = re.compile(
     r"(?P<workload>[a-z0-9_.]+)-(?P<backend>[a-z0-9_]+)-(?P<precision>[a-z0-9]+)"
-    r"-b(?P<batch>[1-9][0-9]*)(?:s(?P<sequence>[1-9][0-9]*))?-(?P<execution>[a-z]+)(?:-(?P<l2>[a-z]+))?"
+    rf"-{_SHAPE}-(?P<execution>[a-z]+)(?:-(?P<l2>[a-z]+))?"
 )
+
+
+def is_shape(text: str) -> bool:
+    """Whether a text is of the form of `Case.shape`."""
+    return re.fullmatch(_SHAPE, text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -11,10 +11,10 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trtgate import policy_messages
-from trtgate.case import BackendName, Case, Precision, Quantity
+from trtgate.case import BackendName, Case, Precision, Quantity, is_shape
 from trtgate.errors import PolicyError
 from trtgate.gate_settings import GateSettings as GateSettings
 from trtgate.judge_settings import JudgeSettings as JudgeSettings
@@ -101,7 +101,9 @@ def _default_tolerances() -> dict[Precision, ParityTolerance]:
 class ParitySettings(_Section):
     """What counts as the same computation."""
 
-    batches: int = Field(default=4, ge=1, description="seeded batches that are compared")
+    batches: int = Field(
+        default=4, ge=4, description="seeded batches that are compared; fewer would let a lucky input pass for proof"
+    )
     min_logit_spread: float = Field(
         default=1e-3, gt=0, description="a reference whose outputs hardly vary cannot show an error"
     )
@@ -144,6 +146,20 @@ class Floor(_Section):
     shape: str
     at_least: float = Field(gt=0)
     reason: str = Field(min_length=1)
+
+    @field_validator("quantity")
+    @classmethod
+    def _has_baselines(cls, quantity: Quantity) -> Quantity:
+        if quantity not in (Quantity.DEVICE, Quantity.LATENCY):
+            raise ValueError("speedups are measured in 'device' and 'latency' alone, so no other floor would ever hold")
+        return quantity
+
+    @field_validator("shape")
+    @classmethod
+    def _is_of_a_case(cls, shape: str) -> str:
+        if not is_shape(shape):
+            raise ValueError("no case has such a shape; it is written 'b8', or 'b8s128' with a sequence length")
+        return shape
 
     def applies(self, case: Case, quantity: Quantity, identity: Identity) -> bool:
         """Whether this floor names the case on this machine."""
