@@ -1,4 +1,7 @@
+import gc
 import math
+import weakref
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -20,16 +23,37 @@ class TwoInputs(Tiny):
 
 def test_it_asks_the_workload_for_what_the_spec_says():
     workload = Tiny()
-    (image,) = calibration.collect(workload, CalibrationSpec(count=7, seed=11), None)
+    (image,) = calibration.collect(workload, CalibrationSpec(count=7, seed=11), None).tensors
     assert workload.asked == [(7, None, 11)]
     assert image.shape == (7, 3, 16, 16)
 
 
 def test_another_seed_is_other_data():
     first = calibration.collect(Tiny(), CalibrationSpec(count=4, seed=0), None)
-    assert calibration.digest(first) == calibration.digest(calibration.collect(Tiny(), CalibrationSpec(count=4), None))
-    second = calibration.collect(Tiny(), CalibrationSpec(count=4, seed=1), None)
-    assert calibration.digest(first) != calibration.digest(second)
+    assert first.sha256 == calibration.collect(Tiny(), CalibrationSpec(count=4), None).sha256
+    assert first.sha256 == calibration.digest(first.tensors)
+    assert first.sha256 != calibration.collect(Tiny(), CalibrationSpec(count=4, seed=1), None).sha256
+
+
+def test_one_workload_is_asked_once_for_the_same_data_and_keeps_it_no_longer_than_it_lives():
+    workload = Tiny()
+    for seed in (0, 0, 1):
+        calibration.collect(workload, CalibrationSpec(count=4, seed=seed), None)
+    assert workload.asked == [(4, None, 0), (4, None, 1)]
+    tensor = weakref.ref(calibration.collect(workload, CalibrationSpec(count=4), None).tensors[0])
+    del workload
+    gc.collect()
+    assert tensor() is None
+
+
+def test_a_workload_that_cannot_be_hashed_is_asked_each_time():
+    class Equal(Tiny):
+        __hash__ = None
+
+    workload = Equal()
+    for _ in range(2):
+        calibration.collect(workload, CalibrationSpec(count=4), None)
+    assert len(workload.asked) == 2
 
 
 def test_the_digest_sees_one_changed_value_and_a_changed_shape():
@@ -51,6 +75,11 @@ def _with(value: float) -> torch.Tensor:
     return image
 
 
+@dataclass
+class _NotATuple:
+    returned: object
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -68,16 +97,24 @@ def _with(value: float) -> torch.Tensor:
 )
 def test_bad_data_is_refused_with_what_was_seen_and_what_to_do(data, says):
     workload = Tiny()
-    workload.data = data
+    workload.data = data.returned if isinstance(data, _NotATuple) else data
     with pytest.raises(CalibrationError, match=says) as caught:
         calibration.collect(workload, CalibrationSpec(count=2), None)
     assert caught.value.fix.endswith(".")
 
 
 def test_integer_inputs_and_several_inputs_are_taken():
-    tokens, weights = calibration.collect(TwoInputs(), CalibrationSpec(count=3), None)
+    tokens, weights = calibration.collect(TwoInputs(), CalibrationSpec(count=3), None).tensors
     assert tokens.shape == (3, 5)
     assert weights.shape == (3, 3)
+
+
+def test_integers_of_another_width_are_refused():
+    workload = TwoInputs()
+    tokens, weights = workload.inputs(4, None, 0)
+    workload.data = (tokens.int(), weights)
+    with pytest.raises(CalibrationError, match=r"'tokens' .* is int32, but the model takes int64"):
+        calibration.collect(workload, CalibrationSpec(count=4), None)
 
 
 def test_inputs_with_different_numbers_of_examples_are_refused():

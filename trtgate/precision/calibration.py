@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from trtgate.errors import CalibrationError
 
@@ -62,6 +63,9 @@ class CalibrationSpec:
         return asdict(self)
 
 
+_COLLECTED: Final[WeakKeyDictionary[Workload, dict[tuple[int, int, int | None], CalibrationData]]] = WeakKeyDictionary()
+
+
 def refuse_entropy_for_fp8(spec: CalibrationSpec) -> None:
     """Refuse a method that fp8 cannot use.
 
@@ -76,8 +80,24 @@ def refuse_entropy_for_fp8(spec: CalibrationSpec) -> None:
         )
 
 
-def collect(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> tuple[torch.Tensor, ...]:
+@dataclass(frozen=True, slots=True)
+class CalibrationData:
+    """Checked examples.
+
+    Attributes:
+        tensors: one CPU tensor an input, examples in the first dimension.
+        sha256: digest of the data, its shapes and datatypes.
+    """
+
+    tensors: tuple[torch.Tensor, ...]
+    sha256: str
+
+
+def collect(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> CalibrationData:
     """The workload's calibration data, checked.
+
+    A workload object is asked once for the same data, which is then kept as long as the object lives: 64 pictures take
+    six seconds to make, and a cell asks for them at each of its builds.
 
     Args:
         workload: whose data.
@@ -85,14 +105,27 @@ def collect(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> 
         sequence: tokens an input, or None.
 
     Returns:
-        One CPU tensor an input, each with ``spec.count`` examples in its first dimension.
+        The data with its digest, without which no cache may be asked for what was made of it.
 
     Raises:
         CalibrationError: see `validate`.
     """
-    tensors = tuple(workload.calibration_inputs(spec.count, sequence, spec.seed))
-    validate(workload, tensors, workload.inputs(1, sequence, seed=0))
-    return tensors
+    try:
+        kept = _COLLECTED.setdefault(workload, {})
+    except TypeError:  # one that cannot be hashed, such as a plain dataclass, is asked each time
+        kept = {}
+    key = (spec.count, spec.seed, sequence)
+    if key not in kept:
+        given = workload.calibration_inputs(spec.count, sequence, spec.seed)
+        if not isinstance(given, (tuple, list)):
+            raise CalibrationError(
+                f"calibration_inputs of '{workload.name}' returned a {type(given).__name__}.",
+                f"Return a tuple of one tensor an input ({', '.join(workload.input_names)}).",
+            )
+        tensors = tuple(given)
+        validate(workload, tensors, workload.inputs(1, sequence, seed=0))
+        kept[key] = CalibrationData(tensors, digest(tensors))
+    return kept[key]
 
 
 def validate(workload: Workload, tensors: Sequence[torch.Tensor], example: Sequence[torch.Tensor]) -> None:
@@ -104,9 +137,12 @@ def validate(workload: Workload, tensors: Sequence[torch.Tensor], example: Seque
         example: a batch that the model takes; shapes (but for the first dimension) and datatypes must match it.
 
     Raises:
-        CalibrationError: a wrong number of inputs, no examples, a wrong shape or datatype, inputs with different
-            numbers of examples, NaN or infinity, or a floating-point input that is constant over all examples.
+        CalibrationError: not a sequence of tensors, a wrong number of inputs, no examples, a wrong shape, datatype or
+            device, inputs with different numbers of examples, NaN or infinity, or a floating-point input that is
+            constant over all examples.
     """
+    import torch
+
     if len(tensors) != len(example):
         raise CalibrationError(
             f"'{workload.name}' takes {len(example)} inputs ({', '.join(workload.input_names)}) and its calibration "
@@ -114,6 +150,11 @@ def validate(workload: Workload, tensors: Sequence[torch.Tensor], example: Seque
             "Return one tensor an input, in that order, from calibration_inputs.",
         )
     for name, tensor, like in zip(workload.input_names, tensors, example, strict=True):
+        if not isinstance(tensor, torch.Tensor):
+            raise CalibrationError(
+                f"Calibration data for input '{name}' of '{workload.name}' is a {type(tensor).__name__}.",
+                "Return a torch.Tensor with the examples in its first dimension, such as torch.stack gives of a list.",
+            )
         _validate_one(workload.name, name, tensor, like)
     counts = {name: tensor.shape[0] for name, tensor in zip(workload.input_names, tensors, strict=True)}
     if len(set(counts.values())) > 1:
@@ -132,10 +173,13 @@ def _validate_one(workload: str, name: str, tensor: torch.Tensor, like: torch.Te
             f"{what} has shape {list(tensor.shape)}, but the model takes {['N', *like.shape[1:]]}.",
             "Preprocess the calibration data exactly as the data for inference.",
         )
-    if tensor.is_floating_point() != like.is_floating_point():
+    if tensor.dtype != like.dtype:
         raise CalibrationError(
-            f"{what} is {_short(tensor)}, but the model takes {_short(like)}.", "Convert it to the model's datatype."
+            f"{what} is {_short(tensor)}, but the model takes {_short(like)}.",
+            f"Convert it with '.to(torch.{_short(like)})'.",
         )
+    if tensor.device.type != "cpu":
+        raise CalibrationError(f"{what} is on {tensor.device}.", "Return it on the CPU, where calibration runs.")
     if not tensor.is_floating_point():
         return
     finite = tensor.isfinite()

@@ -55,7 +55,8 @@ class QuantisationReport:
         calibration: spec and digest of the data.
         tool: the quantiser and its version.
         quantised: nodes that read at least one dequantised tensor.
-        skipped: compute nodes (`COMPUTE_OPERATORS`; in PyTorch, modules with weight matrices) that stayed in high precision.
+        skipped: compute nodes (`COMPUTE_OPERATORS`; in PyTorch, modules with weight matrices) that stayed in high
+            precision.
         ranges: largest magnitude that each quantised activation can hold, by tensor.
         warnings: what the quantiser said at level warning or above.
     """

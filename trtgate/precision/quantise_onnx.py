@@ -59,7 +59,7 @@ def quantise(
         workload: gives the calibration data.
         case: its precision, batch, sequence length and backend decide the form.
         cache: folder for artefacts; the result is kept in ``cache/quantised`` under a key of the model's bytes, the
-            workload's fingerprint, spec, style, and the versions of ModelOpt and ONNX Runtime.
+            workload's fingerprint, spec, calibration data, style, and the versions of ModelOpt and ONNX Runtime.
         spec: calibration data and method.
         style: instead of the one that suits the case's backend.
 
@@ -76,6 +76,7 @@ def quantise(
     _check(case, spec, onnx_path)
     chosen = style or style_for(case.backend)
     versions = _versions()
+    data = calibration.collect(workload, spec, case.sequence)
     key = artefacts.key(
         recipe=_RECIPE,
         model=artefacts.digest(onnx_path),
@@ -83,20 +84,19 @@ def quantise(
         precision=case.precision,
         batch=case.batch,
         sequence=case.sequence,
-        calibration=spec.to_json(),
+        calibration={**spec.to_json(), "data_sha256": data.sha256},
         style=asdict(chosen),
         versions=versions,
     )
     path = cache / "quantised" / f"{workload.name}-{case.precision}-{key}.onnx"
     if not _usable(path):
-        data = calibration.collect(workload, spec, case.sequence)
-        model, warnings = modelopt_onnx.run(onnx_path, data, case.precision, case.batch, spec, chosen)
+        model, warnings = modelopt_onnx.run(onnx_path, data.tensors, case.precision, case.batch, spec, chosen)
         report = quantisation_report.of_graph(
             model,
             precision=case.precision.value,
             high_precision=chosen.high_precision,
             placement=chosen.placement.value,
-            calibration={**spec.to_json(), "data_sha256": calibration.digest(data)},
+            calibration={**spec.to_json(), "data_sha256": data.sha256},
             tool=f"modelopt.onnx {versions['nvidia-modelopt']}",
             warnings=warnings,
         )

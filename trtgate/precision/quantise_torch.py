@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 # Raise it when this file changes what it makes of the same module.
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 _BATCH: Final = 16
 # Every threshold tried costs a pass over the histogram in Python; each 8th of 2048 bins is within 0.4% of the range.
 _ENTROPY_STRIDE: Final = 8
@@ -68,12 +68,13 @@ def fake_quantised(
     _check(precision, spec)
     version = _modelopt_version()
     tokens = workload.checked_sequence(1, sequence)
+    data = calibration.collect(workload, spec, tokens)
     key = artefacts.key(
         recipe=_RECIPE,
         workload=workload.fingerprint,
         precision=precision,
         sequence=tokens,
-        calibration=spec.to_json(),
+        calibration={**spec.to_json(), "data_sha256": data.sha256},
         modelopt=version,
     )
     path = cache / "quantised" / f"{workload.name}-{precision}-{key}.pt"
@@ -81,23 +82,18 @@ def fake_quantised(
     with _quiet() as said:
         module = _with_quantisers(workload, precision, spec)
         if artefacts.intact(path):
-            state = torch.load(path, weights_only=True)
-            ranges: dict[str, torch.Tensor] = state["ranges"]
-            data_digest: str = state["data_sha256"]
+            ranges: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
         else:
-            data = calibration.collect(workload, spec, tokens)
-            data_digest = calibration.digest(data)
-            ranges = _calibrated(module, data)
+            ranges = _calibrated(module, data.tensors)
             _check_ranges(workload, precision, ranges)
-            state = {"ranges": ranges, "data_sha256": data_digest}
-            artefacts.write(path, lambda made: torch.save(state, made))
+            artefacts.write(path, lambda made: torch.save(ranges, made))
         _load_ranges(module, ranges)
     report = _report(
         module,
         precision=precision.value,
         high_precision="fp32",
         placement="modelopt.torch",
-        calibration={**spec.to_json(), "data_sha256": data_digest},
+        calibration={**spec.to_json(), "data_sha256": data.sha256},
         tool=f"modelopt.torch {version}",
         warnings=tuple(dict.fromkeys(said)),
     )
