@@ -175,6 +175,7 @@ class Record(_Frozen):
     reason: str = Field(default="", description="why it is no pass; of a measured row, the floor that it misses")
     identity: Identity
     commit: str | None = None
+    workload: str | None = Field(default=None, description="fingerprint of the weights and the architecture")
     recorded_at: str = Field(description="ISO 8601, UTC")
     series: Series | None = None
     baselines: dict[str, Baseline] = Field(default_factory=dict, description="eager, eager_graph, inductor, ...")
