@@ -40,6 +40,16 @@ def outcome_of(tmp_path):
 
 def _survey(evidence, base="", head=""):
     evidence.survey(dict.fromkeys(CASES, base), dict.fromkeys(CASES, head))
+    for case in CASES:
+        for role in (BASE, HEAD):
+            _build(evidence, case, role)
+
+
+def _build(evidence, case, role, error=1e-4, **changed):
+    facts = {"stages_s": {"build": 0.5}, "plan_bytes": 1000, "footprint_bytes": 5000, "from_cache": False} | changed
+    output = dict.fromkeys(("yardstick", "bound", "max_abs", "cosine"), 1.0) | {"name": "y", "relative_l2": error}
+    parity = {"passed": True, "reference": "float64", "batches": 1, "outputs": [output]}
+    return evidence.built(case, role, facts, parity)
 
 
 def _take(evidence, case, pair, head=1.0, twin=1.0):
@@ -77,12 +87,14 @@ def test_a_slower_head_is_a_regression(evidence, outcome_of):
 def test_identical_code_that_looks_different_makes_every_timing_invalid(evidence, outcome_of):
     _survey(evidence)
     _pairs(evidence, 8, head=1.1, twin=1.05)
-    assert {decision.verdict for decision in evidence.decisions().values()} == {Verdict.INVALID}
+    timed = {key: decision.verdict for key, decision in evidence.decisions().items() if key[1] is DEVICE}
+    assert timed == dict.fromkeys(((case, DEVICE) for case in CASES), Verdict.INVALID)
     assert outcome_of(evidence) is GateOutcome.INVALID
 
 
 def test_what_vanished_stays_a_regression_on_a_disturbed_machine(evidence, outcome_of):
     evidence.survey({CASES[0]: "", CASES[1]: ""}, {CASES[0]: "", CASES[1]: "Unknown workload."})
+    _build(evidence, CASES[0], BASE), _build(evidence, CASES[0], HEAD)
     for pair in range(8):
         _take(evidence, CASES[0], pair, twin=1.05)
     assert outcome_of(evidence) is GateOutcome.REGRESSION
@@ -140,8 +152,21 @@ def test_what_was_seen_of_the_device_is_told(evidence):
     evidence.observe({"sm_clock_mhz": [1980, 1980], "neighbours": [4711]})
     evidence.observe({"sm_clock_mhz": [1755, 1980], "throttle_reasons": ["sw_power_cap"]})
     evidence.observe(None)  # a worker that died tells nothing
-    assert evidence.observations() == [
+    assert evidence.remarks() == [
         "SM clock 1755 - 1980 MHz.",
         "The GPU's clocks were held back: sw_power_cap.",
         "Other processes were on the GPU: 4711.",
     ]
+
+
+def test_a_plan_that_vanishes_everywhere_fails_the_gate(h100, outcome_of):
+    seen = Evidence(Policy(), (DEVICE, Quantity.PLAN))
+    for role in (BASE, HEAD):
+        seen.identify(role, h100.model_dump(mode="json"))
+    seen.survey(dict.fromkeys(CASES, ""), dict.fromkeys(CASES, ""))
+    for case in CASES:
+        _build(seen, case, BASE)
+        _build(seen, case, HEAD, plan_bytes=None)
+    _pairs(seen, 8)
+    assert seen.decisions()[CASES[0], Quantity.PLAN].verdict is Verdict.MISSING
+    assert outcome_of(seen) is GateOutcome.REGRESSION

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 from trtgate.case import Quantity
 from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, TrtgateError
 from trtgate.gate.crew import Taken
-from trtgate.gate.facts import STATED, stated_records
 from trtgate.gate.plan import AA, BASE, CHANGE, HEAD
+from trtgate.gate.stated import Stated
 from trtgate.gate_settings import TIMED
-from trtgate.judge.baseline import compare_runs
 from trtgate.judge.environment import environment_valid
-from trtgate.judge.optimised import judge_census
 from trtgate.judge.pairs import log_ratio
 from trtgate.judge.presence import judge_absence, judge_disturbed
 from trtgate.judge.sequential import NeedMore, Sequential
@@ -49,9 +46,10 @@ class Evidence:
     _environments: list[Environment] = field(default_factory=list)
     _cases: list[str] = field(default_factory=list)
     _ratios: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {CHANGE: {}, AA: {}})
-    _builds: dict[tuple[str, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    _parity: dict[tuple[str, str], Parity] = field(default_factory=dict)
-    _census: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    _stated: Stated = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stated = Stated(self.policy.judge, self.quantities)
 
     @property
     def timed(self) -> tuple[Quantity, ...]:
@@ -99,14 +97,13 @@ class Evidence:
         Returns:
             Why its outputs are wrong; empty where they are right.
         """
-        self._builds[case, role].append(facts)
         found = Parity.model_validate(parity)
-        self._parity[case, role] = found
+        self._stated.built(case, role, facts, found)
         return "" if found.passed else f"its outputs are wrong: {found.message}"
 
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
         """Take in what the optimiser made of a case; the first build of a side speaks for it."""
-        self._census.setdefault((case, role), census)
+        self._stated.inspected(case, role, census)
 
     def failed(self, case: str, problems: Mapping[str, TrtgateError | str]) -> None:
         """Close a case that could not be built, proven or timed; by role what was wrong. Without problems nothing."""
@@ -137,7 +134,7 @@ class Evidence:
         if environment is not None:
             self._environments.append(Environment.model_validate(environment))
 
-    def observations(self) -> list[str]:
+    def _observations(self) -> list[str]:
         """What was seen of the device, one sentence each; nothing where there is no GPU."""
         clocks = [clock for seen in self._environments for clock in seen.sm_clock_mhz or ()]
         reasons = sorted({reason for seen in self._environments for reason in seen.throttle_reasons})
@@ -176,34 +173,13 @@ class Evidence:
                 made[key] = Decision(Verdict.INVALID, environment.code, environment.reason)
             elif isinstance(answer, Decision):
                 made[key] = answer
-        return made | self._stated() | self._optimised()
+            else:
+                made[key] = Decision(Verdict.INCONCLUSIVE, "unfinished", f"The gate ended early: {answer.reason}.")
+        return made | self._stated.decisions(self._cases)
 
-    def _stated(self) -> dict[Key, Decision]:
-        wanted = [quantity for quantity in self.quantities if quantity in STATED]
-        # Both sides under the base's identity: the machine is one, and a change of stack is what is being judged.
-        base, head = (
-            [
-                record
-                for case in self._cases
-                for record in stated_records(
-                    case, wanted, self._builds[case, role], self._parity.get((case, role)), self.identities[BASE]
-                )
-            ]
-            for role in (BASE, HEAD)
-        )
-        if not {record.key for record in base} & {record.key for record in head}:
-            return {}
-        return {(made.case, made.quantity): made.decision for made in compare_runs(base, head, self.policy.judge)}
-
-    def _optimised(self) -> dict[Key, Decision]:
-        made: dict[Key, Decision] = {}
-        for case in self._cases:
-            base, head = (self._census.get((case, role), {"facts": None}) for role in (BASE, HEAD))
-            if base["facts"] is None:
-                continue  # nobody can tell, as of an eager model: there is nothing that could become worse
-            absence = judge_absence("", "" if head["facts"] is not None else head.get("reason", "it was not inspected"))
-            made[case, Quantity.OPTIMISATION] = absence or judge_census(base["facts"], head["facts"])
-        return made
+    def remarks(self) -> list[str]:
+        """What a reader should know of the machine and of what was not judged, one sentence each."""
+        return [*self.notes, *self._stated.notes(self._cases), *self._observations()]
 
     def _answers(self) -> dict[Key, Decision | NeedMore]:
         ratios = self._ratios[CHANGE]

@@ -136,13 +136,16 @@ class Host:
         return found.model_dump(mode="json")
 
     def census(self, name: str) -> dict[str, Any]:
-        """What the optimiser made of a case: ``facts``, or None and the ``reason`` why nobody can tell."""
+        """What the optimiser made of a case: ``facts``, or None and the ``reason`` why nobody can tell.
+
+        ``unsupported`` says whether the backend has no layers to tell of, rather than failing to tell.
+        """
         entry = self._entry(name)
         try:
             with tf32.scope(entry.case.precision):
                 found = inspect_case(self._workload(entry.case), entry.case, self._context(BuildStopwatch()))
         except (UnsupportedCaseError, InspectionError) as error:
-            return {"facts": None, "reason": str(error)}
+            return {"facts": None, "reason": str(error), "unsupported": isinstance(error, UnsupportedCaseError)}
         told = compute_share.facts(found.census)
         return {"facts": told | ({"coverage": found.coverage} if found.coverage else {}), "reason": ""}
 

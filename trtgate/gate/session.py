@@ -87,7 +87,7 @@ class Session:
             decisions=evidence.decisions(),
             environment=evidence.environment(),
             skipped=evidence.skipped,
-            notes=(*evidence.notes, *evidence.observations()),
+            notes=tuple(evidence.remarks()),
             identity=evidence.identities[BASE],
             pairs=pairs,
         )

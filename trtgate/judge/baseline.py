@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from trtgate.case import Case, Quantity
@@ -24,6 +25,7 @@ from trtgate.judge_settings import JudgeSettings
 from trtgate.record import Outcome, Record
 
 Key = tuple[str, str]
+_Figures = npt.NDArray[np.float64]
 _TIMES = frozenset({Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT, Quantity.BUILD})
 # Of one run's own median; its standard error is read back from the interval's width.
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
@@ -128,7 +130,9 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
         return _judge_facts(old, new)
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
-    return _judge_exact(old, new, settings)
+    assert old.series is not None
+    assert new.series is not None
+    return judge_exact(old.series.values, new.series.values, new.quantity, settings.margin_for(new.case, new.quantity))
 
 
 def _without_a_measurement(old: Record | None, new: Record) -> Decision:
@@ -148,12 +152,15 @@ def _judge_facts(old: Record, new: Record) -> Decision:
     return judge_census(old.facts, new.facts)
 
 
-def _judge_exact(old: Record, new: Record, settings: JudgeSettings) -> Decision:
-    """Bytes and parity errors: no noise model, a margin on the worst figure."""
-    margin = settings.margin_for(new.case, new.quantity)
-    assert old.series is not None
-    assert new.series is not None
-    before, after = old.series.values, new.series.values
+def judge_exact(before: _Figures, after: _Figures, quantity: Quantity, margin: float) -> Decision:
+    """Bytes and parity errors: no noise model, a margin on the figure that moved most.
+
+    Args:
+        before: figures of the base, shape (n,).
+        after: the same figures of the head.
+        quantity: for the unit.
+        margin: as a fraction.
+    """
     if before.size != after.size or before.size == 0:
         return Decision(
             Verdict.SLOWER, "facts_changed", f"{before.size} figures in the base, {after.size} in the head."
@@ -161,9 +168,7 @@ def _judge_exact(old: Record, new: Record, settings: JudgeSettings) -> Decision:
     grown = np.divide(after, before, out=np.where(after == before, 1.0, np.inf), where=before > 0)
     ratio = float(grown[int(np.argmax(np.abs(np.log(np.maximum(grown, np.finfo(float).tiny)))))])
     exact = Interval(ratio, ratio, ratio, 1.0)
-    figures = (
-        f"{percent(ratio)} ({before.max():.6g} -> {after.max():.6g} {new.quantity.unit}), margin {margin * 100:g}%"
-    )
+    figures = f"{percent(ratio)} ({before.max():.6g} -> {after.max():.6g} {quantity.unit}), margin {margin * 100:g}%"
     if float(grown.max()) > 1 + margin:
         return Decision(Verdict.SLOWER, "beyond_margin", f"Worse: {figures}.", exact)
     if float(grown.min()) < 1 / (1 + margin):
