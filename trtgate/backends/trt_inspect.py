@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from trtgate.backends import trt_runtime
+from trtgate.backends import plan_header, trt_runtime
 from trtgate.backends.cuda_device import cuda_answer
-from trtgate.errors import BackendAbsentError, InspectionError
+from trtgate.errors import BackendAbsentError, InspectionError, PlanError
 
 
-def inspector_json(plan: bytes, what: str) -> str:
+def inspector_json_of_file(path: Path) -> str:
+    """The engine inspector's JSON of a plan file that may be anyone's; its bytes are mapped, not read into memory.
+
+    Raises:
+        BackendAbsentError: TensorRT or a GPU is missing.
+        PlanError: not a plan, truncated, or built by another version.
+        InspectionError: the inspector returned nothing.
+    """
+    header = plan_header.read_header(path)
+    flavour, version = trt_runtime.versions()
+    here = f"{flavour} {version}"
+    foreign = None if header is None or version is None or header.built_by(flavour, version) else header.builder
+    if not cuda_answer():
+        # Nothing here can load it, but its header tells more than that.
+        if header is None:
+            raise plan_header.not_a_plan(path)
+        if foreign:
+            raise PlanError(
+                f"{path} was built by {foreign}, and {here} is installed here.",
+                "Inspect it where that version and a GPU are, or build the model again with the version that is here.",
+            )
+    if header is None:
+        fix = "It does not begin as a serialised engine does: name a plan file, an inspector's JSON, or a case id."
+    elif foreign:
+        fix = f"It was built by {foreign}, and {here} is installed: inspect it with that version, or build it again."
+    else:
+        fix = "Inspect it on the GPU model that it was built for, or build it again."
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return inspector_json(mapped, str(path), fix=fix)
+
+
+def inspector_json(plan: bytes | mmap.mmap, what: str, *, fix: str = trt_runtime.REBUILD) -> str:
     """The engine inspector's JSON of a serialised engine.
 
     Args:
         plan: the serialised engine.
         what: the plan's or case's name, for messages.
+        fix: what to do about a plan that cannot be deserialised.
 
     Raises:
         BackendAbsentError: TensorRT or a GPU is missing.
@@ -30,11 +64,11 @@ def inspector_json(plan: bytes, what: str) -> str:
     gpu = cuda_answer()
     if not gpu:
         raise BackendAbsentError(
-            f"An engine cannot be deserialised here: {gpu.reason}",
+            f"{what} cannot be deserialised here: {gpu.reason}",
             "Inspect the case instead, which builds ahead of time and reads the builder's log.",
         )
     runtime = trt.Runtime(trt_runtime.logger())
-    engine = trt_runtime.deserialise(runtime, plan, what)
+    engine = trt_runtime.deserialise(runtime, plan, what, fix=fix)
     return engine_json(trt, engine, what)
 
 

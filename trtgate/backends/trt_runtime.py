@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ Flavour = Literal["tensorrt", "tensorrt_rtx"]
 
 CHOICE_VARIABLE: Final = "TRTGATE_TENSORRT"
 OLDEST: Final = (10, 15)
+REBUILD: Final = "Delete the cache folder's plans and build again."
 # The front-end packages are metapackages; a folder on PYTHONPATH may hold the bindings' metadata alone.
 _DISTRIBUTIONS: Final[dict[Flavour, tuple[str, ...]]] = {
     "tensorrt": tuple(f"tensorrt{cuda}{part}" for part in ("", "-bindings") for cuda in ("", "-cu13", "-cu12")),
@@ -221,13 +223,14 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     return known[dtype]
 
 
-def deserialise(runtime: Any, plan: bytes, what: str) -> Any:
+def deserialise(runtime: Any, plan: bytes | mmap.mmap, what: str, *, fix: str = REBUILD) -> Any:
     """An engine from its plan.
 
     Args:
         runtime: a TensorRT runtime, which must outlive the engine.
-        plan: the serialised engine.
-        what: the case's id, for messages.
+        plan: the serialised engine, which TensorRT copies.
+        what: the case's id or the plan's name, for messages.
+        fix: what to do about a plan that TensorRT refuses.
 
     Raises:
         OutOfDeviceMemoryError: its weights do not fit.
@@ -236,15 +239,15 @@ def deserialise(runtime: Any, plan: bytes, what: str) -> Any:
     with collect() as messages:
         engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise failure(what, "its plan could not be deserialised", messages)
+        raise failure(what, "its plan could not be deserialised", messages, fix=fix)
     return engine
 
 
-def failure(what: str, problem: str, messages: Messages) -> PlanError | OutOfDeviceMemoryError:
+def failure(what: str, problem: str, messages: Messages, *, fix: str = REBUILD) -> PlanError | OutOfDeviceMemoryError:
     """The error for a call of TensorRT's runtime that returned nothing."""
     if messages.out_of_memory:
         return out_of_memory(what, messages.summary)
-    return PlanError(f"{what}: {problem}: {messages.summary}.", "Delete the cache folder's plans and build again.")
+    return PlanError(f"{what}: {problem}: {messages.summary}.", fix)
 
 
 def _release(version: str) -> tuple[int, int]:

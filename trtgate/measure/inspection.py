@@ -7,12 +7,12 @@ build is kept beside its plan and tied to it by digest, so that a plan can be in
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from trtgate import artefacts
 from trtgate.errors import InspectionError, PlanError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census
@@ -47,7 +47,7 @@ class Inspected:
 
 def census_from_build_log(
     lines: Iterable[str],
-    onnx_path: Path,
+    onnx_path: Path | None = None,
     *,
     runtime: str = "",
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -56,7 +56,7 @@ def census_from_build_log(
 
     Args:
         lines: every message that the builder logged, or the lines of a log file.
-        onnx_path: what was built.
+        onnx_path: what was built; without it no shares of work can be computed.
         runtime: flavour and version of the builder, such as ``tensorrt_rtx 1.6.1.120``.
         input_shapes: shape by input name, where the model's are dynamic.
 
@@ -64,7 +64,8 @@ def census_from_build_log(
         InspectionError: the log holds no layers; the message says how to build so that it does.
     """
     found = parse_build_log(lines, runtime=runtime)
-    return found.model_copy(update={"sources": read_sources(onnx_path, input_shapes)})
+    sources = read_sources(onnx_path, input_shapes) if onnx_path is not None else ()
+    return found.model_copy(update={"sources": sources})
 
 
 def census_from_json(
@@ -180,24 +181,17 @@ def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:
         return read_census(plan)
     from trtgate.backends import trt_inspect
 
-    content = _content(plan)
-    text = trt_inspect.inspector_json(content, str(plan))
+    text = trt_inspect.inspector_json_of_file(plan)
     found = census_from_json(text, onnx_path, runtime=runtime_here())
-    return found.model_copy(update={"plan_digest": hashlib.sha256(content).hexdigest()})
-
-
-def _content(plan: Path) -> bytes:
-    try:
-        content = plan.read_bytes()
-    except OSError as error:
-        raise PlanError(f"The plan {plan} cannot be read ({error.strerror}).", "Name a readable plan file.") from None
-    if not content:
-        raise PlanError(f"The plan {plan} is empty.", "Build it again.")
-    return content
+    return found.model_copy(update={"plan_digest": _digest(plan)})
 
 
 def _digest(plan: Path) -> str:
-    return hashlib.sha256(_content(plan)).hexdigest()
+    """Hashed in pieces: a plan is hundreds of megabytes, and its census is read without holding it."""
+    try:
+        return artefacts.digest(plan)
+    except OSError as error:
+        raise PlanError(f"The plan {plan} cannot be read ({error.strerror}).", "Name a readable plan file.") from None
 
 
 def runtime_here() -> str:
