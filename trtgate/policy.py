@@ -20,6 +20,7 @@ from trtgate.gate_settings import GateSettings as GateSettings
 from trtgate.judge_settings import JudgeSettings as JudgeSettings
 from trtgate.judge_settings import MarginSettings as MarginSettings
 from trtgate.judge_settings import TrendSettings as TrendSettings
+from trtgate.policy_calibration import CalibrationSettings
 from trtgate.policy_optimisation import OptimisationSettings
 from trtgate.record import Identity
 
@@ -212,6 +213,7 @@ class Policy(_Section):
 
     measure: MeasureSettings = MeasureSettings()
     parity: ParitySettings = Field(default_factory=ParitySettings)
+    calibration: CalibrationSettings = CalibrationSettings()
     optimisation: OptimisationSettings = Field(default_factory=OptimisationSettings)
     judge: JudgeSettings = JudgeSettings()
     gate: GateSettings = GateSettings()

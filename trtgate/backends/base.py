@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from trtgate.errors import BackendAbsentError, UnsupportedCaseError
+from trtgate.precision.calibration import CalibrationSpec
 
 if TYPE_CHECKING:
     import torch
@@ -80,12 +81,14 @@ class BuildContext:
         stream: the CUDA stream that every runner of a measurement shares, never the default one; None on the CPU.
         cache: folder for artefacts; a backend keeps to its own sub-folder.
         stopwatch: times the build stages.
+        calibration: what sets the ranges of a quantised case.
     """
 
     device: torch.device
     stream: torch.cuda.Stream | None
     cache: Path
     stopwatch: Stopwatch
+    calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
 
 
 class Runner(ABC):

@@ -17,6 +17,7 @@ from trtgate import artefacts
 from trtgate.backends.base import Stopwatch
 from trtgate.case import Case, Precision
 from trtgate.errors import ExportError
+from trtgate.precision.calibration import CalibrationSpec
 from trtgate.precision.cast import cast_inputs, prepare
 from trtgate.workloads.base import Workload
 
@@ -30,7 +31,13 @@ _PACKAGES: Final = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir")
 _SEED: Final = 0
 
 
-def export(workload: Workload, case: Case, cache: Path, stopwatch: Stopwatch) -> Path:
+def export(
+    workload: Workload,
+    case: Case,
+    cache: Path,
+    stopwatch: Stopwatch,
+    calibration: CalibrationSpec = CalibrationSpec(),  # noqa: B008  (frozen)
+) -> Path:
     """The case's model as an ONNX file with static shapes and the workload's names for inputs and outputs.
 
     Inputs and weights have the precision's datatype; int8 and fp8 hold explicit quantise/dequantise pairs.
@@ -40,6 +47,7 @@ def export(workload: Workload, case: Case, cache: Path, stopwatch: Stopwatch) ->
         case: its precision, batch and sequence length shape the file.
         cache: folder for artefacts; this room keeps to ``onnx`` below it.
         stopwatch: times the stage ``export``, which a file from the cache does not enter.
+        calibration: what sets the ranges of a quantised case: the build context's.
 
     Returns:
         Path of an intact file, which must not be written to.
@@ -52,7 +60,8 @@ def export(workload: Workload, case: Case, cache: Path, stopwatch: Stopwatch) ->
     if case.precision.quantised:
         from trtgate.precision.quantise_onnx import quantise
 
-        return quantise(_export(workload, case, Precision.FP32, cache, stopwatch), workload, case, cache)
+        fp32 = _export(workload, case, Precision.FP32, cache, stopwatch)
+        return quantise(fp32, workload, case, cache, calibration.for_precision(case.precision))
     return _export(workload, case, case.precision, cache, stopwatch)
 
 

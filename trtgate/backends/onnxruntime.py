@@ -68,7 +68,7 @@ class OnnxRuntimeBackend(Backend):
 
         self.require_available()
         self.require_supported(case)
-        path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+        path = onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration)
         name = artefacts.key(model=artefacts.digest(path), version=_version(), device=context.device.type)
         optimised = context.cache / "onnxruntime" / f"{name}.onnx"
         with context.stopwatch.stage("build"):

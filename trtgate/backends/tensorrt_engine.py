@@ -100,7 +100,7 @@ def parsed_onnx(workload: Workload, case: Case, context: BuildContext, *, ahead_
     """
     from trtgate.backends import onnx_export
 
-    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration)
     if case.precision is Precision.BF16 and not ahead_of_time and _no_bf16_depthwise():
         from trtgate.precision import depthwise
 

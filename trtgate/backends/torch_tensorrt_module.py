@@ -29,6 +29,7 @@ from trtgate.errors import BuildError, ExportError
 if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext
     from trtgate.case import Case
+    from trtgate.precision.calibration import CalibrationSpec
     from trtgate.workloads.base import Workload
 
 
@@ -77,6 +78,12 @@ def compiled(
         "target": trt_build.gpu_key(),
         "settings": settings,
     }
+    if case.precision.quantised:
+        from trtgate.precision import quantise_torch
+
+        key["quantised"] = quantise_torch.cache_key(
+            workload, case.precision, _calibration(case, context), case.sequence
+        )
     kept = PlanCache(context.cache / "torch_tensorrt", ".ep")
     with context.stopwatch.stage("load"):
         entry = kept.load(key)
@@ -143,7 +150,7 @@ def _exported(
         from trtgate.precision import quantise_torch
 
         module = quantise_torch.fake_quantised(
-            workload, case.precision, context.cache, context.device, sequence=case.sequence
+            workload, case.precision, context.cache, context.device, _calibration(case, context), case.sequence
         )
         return quantise_torch.export(module, inputs), quantise_torch.report_of(module).facts()
     from trtgate.precision.cast import prepare
@@ -158,6 +165,10 @@ def _exported(
         raise ExportError(
             f"torch.export refused {case.id}: {_first_line(error)}.", "Rewrite what it names in the model."
         ) from error
+
+
+def _calibration(case: Case, context: BuildContext) -> CalibrationSpec:
+    return context.calibration.for_precision(case.precision)
 
 
 def _require_options(function: Any, options: dict[str, Any]) -> None:

@@ -104,7 +104,8 @@ def reference(workload: Workload, case: Case, settings: ParitySettings, context:
             workload,
             case,
             context.cache,
-            lambda: onnx_export.export(workload, case, context.cache, context.stopwatch),
+            lambda: onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration),
+            context.calibration,
         )
         outputs = tuple(_wide(run(batch)) for batch in exact.inputs)
         evaluation = _evaluated(exact.evaluation, lambda batch: run((batch,)))

@@ -10,29 +10,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from trtgate.case import Precision
 from trtgate.errors import CalibrationError
+from trtgate.policy_calibration import CalibrationSettings
+from trtgate.policy_calibration import Method as Method
+from trtgate.policy_calibration import Placement as Placement
 
 if TYPE_CHECKING:
     import torch
 
     from trtgate.workloads.base import Workload
-
-
-class Method(StrEnum):
-    """How a tensor's range is chosen from the values that calibration saw.
-
-    ``max`` keeps the largest magnitude: nothing is clipped. ``entropy`` clips where the Kullback-Leibler divergence
-    between the values and their quantised form is least (Migacz, "8-bit inference with TensorRT", GTC 2017); its
-    histogram assumes evenly spaced integer levels, so it is for int8 alone.
-    """
-
-    MAX = "max"
-    ENTROPY = "entropy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +34,7 @@ class CalibrationSpec:
         count: examples (not batches) of the workload's own data.
         seed: which of the workload's seeded calibration sets.
         method: how ranges are chosen.
+        placement: which nodes of an engine's model are quantised.
 
     Raises:
         CalibrationError: a count below 1.
@@ -51,12 +43,22 @@ class CalibrationSpec:
     count: int = 64
     seed: int = 0
     method: Method = Method.MAX
+    placement: Placement = Placement.TENSORRT
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise CalibrationError(
                 f"The calibration count is {self.count}.", "Calibrate with at least 1 example; 64 is the default."
             )
+
+    @classmethod
+    def of(cls, settings: CalibrationSettings) -> CalibrationSpec:
+        """What a policy says."""
+        return cls(settings.count, settings.seed, settings.method, settings.placement)
+
+    def for_precision(self, precision: Precision) -> CalibrationSpec:
+        """The same for a row of this precision: fp8, for which entropy means nothing, keeps the maximum."""
+        return replace(self, method=Method.MAX) if precision is Precision.FP8 else self
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON types."""

@@ -9,14 +9,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trtgate.case import Precision
 from trtgate.errors import BackendAbsentError, BuildError, CalibrationError
 from trtgate.precision import calibration
-from trtgate.precision.calibration import CalibrationSpec
+from trtgate.precision.calibration import CalibrationSpec, Placement
 from trtgate.precision.quantisation_report import COMPUTE_OPERATORS
 
 if TYPE_CHECKING:
@@ -29,13 +28,6 @@ _OUTPUT_QUANTISED: Final = ("Conv", "Gemm", "MatMul")
 # ModelOpt's fp8 quantiser refuses any operator but these, convolutions and matrix products among them.
 _FP8_OPERATORS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 _MODELOPT_IS_NOT_REENTRANT: Final = threading.Lock()
-
-
-class Placement(StrEnum):
-    """Who decides which nodes get Q/DQ pairs: ModelOpt's rules for TensorRT, or every compute node does."""
-
-    TENSORRT = "tensorrt"
-    EVERY = "every"
 
 
 @dataclass(frozen=True, slots=True)

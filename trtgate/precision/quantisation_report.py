@@ -167,7 +167,8 @@ def of_graph(
             f"There is nothing to quantise to {precision}: the model's operators are {', '.join(operators)}, and the "
             f"placement '{placement}' left them all in {high_precision}"
             + (f" ({'; '.join(f'{n.name}: {n.note}' for n in skipped[:4] if n.note)})." if skipped else "."),
-            "Measure this workload in fp16, or choose the placement 'every'.",
+            "Measure this workload in fp16"
+            + (', or set placement = "every" in [calibration] of trtgate.toml.' if placement == "tensorrt" else "."),
         )
     return QuantisationReport(
         precision, high_precision, placement, calibration, tool, tuple(quantised), tuple(skipped), ranges, warnings

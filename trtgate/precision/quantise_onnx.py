@@ -13,7 +13,7 @@ Two runtimes read the result, and they need different ones:
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,8 +22,8 @@ from trtgate import artefacts
 from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import BackendAbsentError, RecordError, UnsupportedCaseError
 from trtgate.precision import calibration, modelopt_onnx, quantisation_report
-from trtgate.precision.calibration import CalibrationSpec
-from trtgate.precision.modelopt_onnx import Placement, Style
+from trtgate.precision.calibration import CalibrationSpec, Placement
+from trtgate.precision.modelopt_onnx import Style
 from trtgate.precision.quantisation_report import QuantisationReport
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ TENSORRT_STYLE: Final = Style("fp16", Placement.TENSORRT)
 ONNXRUNTIME_STYLE: Final = Style("fp32", Placement.EVERY, unsigned_activations=True)
 
 
-def style_for(backend: BackendName) -> Style:
-    """The style of the runtime that will read the model."""
-    return ONNXRUNTIME_STYLE if backend is BackendName.ONNXRUNTIME else TENSORRT_STYLE
+def style_for(backend: BackendName, placement: Placement = Placement.TENSORRT) -> Style:
+    """The style of the runtime that will read the model; where an engine's pairs go can be chosen."""
+    return ONNXRUNTIME_STYLE if backend is BackendName.ONNXRUNTIME else replace(TENSORRT_STYLE, placement=placement)
 
 
 def quantise(
@@ -74,7 +74,7 @@ def quantise(
         StorageError: the cache cannot be written.
     """
     _check(case, spec, onnx_path)
-    chosen = style or style_for(case.backend)
+    chosen = style or style_for(case.backend, spec.placement)
     versions = _versions()
     data = calibration.collect(workload, spec, case.sequence)
     key = artefacts.key(
@@ -96,7 +96,7 @@ def quantise(
             precision=case.precision.value,
             high_precision=chosen.high_precision,
             placement=chosen.placement.value,
-            calibration={**spec.to_json(), "data_sha256": data.sha256},
+            calibration={**spec.to_json(), "placement": chosen.placement.value, "data_sha256": data.sha256},
             tool=f"modelopt.onnx {versions['nvidia-modelopt']}",
             warnings=warnings,
         )

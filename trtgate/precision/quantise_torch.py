@@ -38,6 +38,7 @@ _RECIPE: Final = 2
 _BATCH: Final = 16
 # Every threshold tried costs a pass over the histogram in Python; each 8th of 2048 bins is within 0.4% of the range.
 _ENTROPY_STRIDE: Final = 8
+_PLACEMENT: Final = "modelopt.torch"
 _REPORT: Final = "trtgate_quantisation_report"
 
 
@@ -65,19 +66,9 @@ def fake_quantised(
         UnsupportedCaseError: not a quantised precision.
         StorageError: the cache cannot be written.
     """
-    _check(precision, spec)
-    version = _modelopt_version()
-    tokens = workload.checked_sequence(1, sequence)
-    data = calibration.collect(workload, spec, tokens)
-    key = artefacts.key(
-        recipe=_RECIPE,
-        workload=workload.fingerprint,
-        precision=precision,
-        sequence=tokens,
-        calibration={**spec.to_json(), "data_sha256": data.sha256},
-        modelopt=version,
-    )
-    path = cache / "quantised" / f"{workload.name}-{precision}-{key}.pt"
+    key = cache_key(workload, precision, spec, sequence)
+    data = calibration.collect(workload, spec, workload.checked_sequence(1, sequence))
+    path = cache / "quantised" / f"{workload.name}-{precision}-{artefacts.key(**key)}.pt"
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache / "torch_extensions"))
     with _quiet() as said:
         module = _with_quantisers(workload, precision, spec)
@@ -92,13 +83,34 @@ def fake_quantised(
         module,
         precision=precision.value,
         high_precision="fp32",
-        placement="modelopt.torch",
-        calibration={**spec.to_json(), "data_sha256": data.sha256},
-        tool=f"modelopt.torch {version}",
+        placement=_PLACEMENT,
+        calibration={**spec.to_json(), "placement": _PLACEMENT, "data_sha256": data.sha256},
+        tool=f"modelopt.torch {key['modelopt']}",
         warnings=tuple(dict.fromkeys(said)),
     )
     setattr(module, _REPORT, report)
     return module.eval().requires_grad_(False).to(device)
+
+
+def cache_key(
+    workload: Workload, precision: Precision, spec: CalibrationSpec, sequence: int | None
+) -> dict[str, object]:
+    """Everything that shapes what `fake_quantised` makes, as plain JSON: the key of whatever is made of its module.
+
+    Raises:
+        BackendAbsentError, CalibrationError, UnsupportedCaseError: as `fake_quantised`.
+    """
+    _check(precision, spec)
+    version = _modelopt_version()
+    tokens = workload.checked_sequence(1, sequence)
+    return {
+        "recipe": _RECIPE,
+        "workload": workload.fingerprint,
+        "precision": precision.value,
+        "sequence": tokens,
+        "calibration": {**spec.to_json(), "data_sha256": calibration.collect(workload, spec, tokens).sha256},
+        "modelopt": version,
+    }
 
 
 def report_of(module: torch.nn.Module) -> QuantisationReport:

@@ -65,7 +65,7 @@ def reference_for(
         return onnx_reference(quantised_onnx())
     if case.backend is BackendName.TORCH_TENSORRT:
         module = quantise_torch.fake_quantised(
-            workload, case.precision, cache, torch.device("cpu"), spec, case.sequence
+            workload, case.precision, cache, torch.device("cpu"), spec.for_precision(case.precision), case.sequence
         ).double()
         return lambda inputs: _run_module(module, inputs)
     raise UnsupportedCaseError(
