@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeGuard
 
 import pytest
 
@@ -42,6 +43,8 @@ OBJECTS = {
     "runtime_cache": "IRuntimeCache",
     "_runtime_cache": "IRuntimeCache",
     "timing_cache": "ITimingCache",
+    "layer": "ILayer",
+    "network_tensor": "ITensor",
 }
 FACTORIES = {
     "create_network": "INetworkDefinition",
@@ -52,7 +55,12 @@ FACTORIES = {
     "create_execution_context": "IExecutionContext",
     "deserialize_cuda_engine": "ICudaEngine",
     "get_error": "ParserError",
+    "get_layer": "ILayer",
+    "get_input": "ITensor",
+    "get_output": "ITensor",
 }
+# How the code calls the module itself: a name, or an attribute that was set to it.
+MODULE = ("trt", "_trt")
 
 
 def files() -> list[Path]:
@@ -80,10 +88,22 @@ def uses(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
                     yield node.lineno, chain[1], chain[2]
             elif owner := _class_of(node.value):
                 yield node.lineno, owner, node.attr
+        elif isinstance(node, ast.ClassDef):
+            # What TensorRT calls on a listener of ours: a method of another name would never be called.
+            for base in filter(None, map(_chain, node.bases)):
+                if base[0] == "trt":
+                    yield from ((part.lineno, base[-1], part.name) for part in node.body if _is_override(part))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("hasattr", "getattr"):
-            owner = _class_of(node.args[0]) or ".".join((_chain(node.args[0]) or ["", ""])[1:])
-            if owner and isinstance(node.args[1], ast.Constant):
+            owner = _class_of(node.args[0])
+            chain = _chain(node.args[0])
+            if owner is None and chain and chain[0] == "trt":
+                owner = ".".join(chain[1:])
+            if owner is not None and isinstance(node.args[1], ast.Constant):
                 yield node.lineno, owner, str(node.args[1].value)
+
+
+def _is_override(part: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(part, ast.FunctionDef) and not part.name.startswith("_")
 
 
 def _chain(node: ast.expr) -> list[str] | None:
@@ -91,7 +111,12 @@ def _chain(node: ast.expr) -> list[str] | None:
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
         node = node.value
-    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
+    if not isinstance(node, ast.Name):
+        return None
+    chain = [node.id, *reversed(parts)]
+    if chain[0] == "self" and len(chain) > 1:
+        chain = chain[1:]
+    return ["trt", *chain[1:]] if chain[0] in MODULE else chain
 
 
 def _class_of(node: ast.expr) -> str | None:
@@ -149,6 +174,11 @@ def test_the_files_that_speak_tensorrt_are_found_and_their_uses_seen() -> None:
         ("EngineInspector", "get_engine_information"),
         ("IRuntimeConfig", "set_runtime_cache"),
         ("IRuntimeCache", "serialize"),
+        ("", "Runtime"),
+        ("TensorIOMode", "INPUT"),
+        ("ILayer", "num_outputs"),
+        ("ITensor", "name"),
+        ("IDebugListener", "process_debug_tensor"),
     } <= used
 
 
@@ -163,6 +193,16 @@ def test_the_files_that_speak_tensorrt_are_found_and_their_uses_seen() -> None:
         ("engine.create_runtime_config().set_runtime_cache(x)", "'set_runtime_cache' in tensorrt-10.15.1.29"),
         ("trt.CudaGraphStrategy", "the module has no 'CudaGraphStrategy' in tensorrt-10.15.1.29"),
         ("hasattr(execution, 'no_such_thing')", "IExecutionContext has no 'no_such_thing'"),
+        ("self._trt.Runtim(logger)", "the module has no 'Runtim'"),
+        ("mode == self._trt.TensorIOMode.INPUTS", "TensorIOMode has no 'INPUTS'"),
+        ("hasattr(self._trt, 'NoSuchThing')", "the module has no 'NoSuchThing'"),
+        ("range(layer.output_count)", "ILayer has no 'output_count'"),
+        ("network.get_layer(0).output_count", "ILayer has no 'output_count'"),
+        ("layer.precision_is_set", "ILayer has no 'precision_is_set' in tensorrt-11"),
+        ("network.get_output(0).title", "ITensor has no 'title'"),
+        ("layer.get_output(0).title", "ITensor has no 'title'"),
+        ("network_tensor.title", "ITensor has no 'title'"),
+        ("class Ours(trt.IDebugListener):\n def on_tensor(self): ...", "IDebugListener has no 'on_tensor'"),
     ],
 )
 def test_a_name_that_a_release_lacks_is_caught(source: str, problem: str) -> None:

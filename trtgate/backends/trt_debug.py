@@ -170,14 +170,14 @@ def _mark(network: Any, wanted: set[str], what: str, show: Literal["debug", "out
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         for slot in range(layer.num_outputs):
-            tensor = layer.get_output(slot)
-            if tensor is None or tensor.name not in wanted - outputs:
+            network_tensor = layer.get_output(slot)
+            if network_tensor is None or network_tensor.name not in wanted - outputs:
                 continue
             if show == "outputs":
-                network.mark_output(tensor)
-            elif not network.mark_debug(tensor):
+                network.mark_output(network_tensor)
+            elif not network.mark_debug(network_tensor):
                 raise BuildError(
-                    f"TensorRT refused to mark '{tensor.name}' of {what} as a debug tensor.",
+                    f"TensorRT refused to mark '{network_tensor.name}' of {what} as a debug tensor.",
                     "Bisect with '--show outputs' instead.",
                 )
 
