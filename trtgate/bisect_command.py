@@ -80,7 +80,11 @@ def run(args: argparse.Namespace) -> str | None:
         found = bisect(
             model,
             candidate,
-            OnnxRuntimeTensors(float32_twin(model), {name: _widened(value) for name, value in inputs.items()}),
+            OnnxRuntimeTensors(
+                float32_twin(model),
+                {name: _widened(value) for name, value in inputs.items()},
+                rounded=backend is BackendName.ONNXRUNTIME,
+            ),
             limit=limit,
             at_once=args.at_once,
         )
@@ -149,7 +153,8 @@ def _candidate(
             raise UnsupportedCaseError(
                 "ONNX Runtime's CPU provider has no bf16 kernels to bisect.", "Bisect the tensorrt_engine case."
             )
-        return OnnxRuntimeTensors(model, {name: value.numpy() for name, value in typed.items()}, optimise=True)
+        arrays = {name: value.numpy() for name, value in typed.items()}
+        return OnnxRuntimeTensors(model, arrays, optimise=True, rounded=True)
     raise UnsupportedCaseError(
         f"{backend} does not show intermediate tensors.",
         "Bisect the tensorrt_engine or the onnxruntime case of the same cell.",

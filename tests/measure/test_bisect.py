@@ -1,8 +1,11 @@
 """The search for the first wrong tensor, on graphs with a planted fault."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from quantised_convnet import int8_convnet
 
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.case import Precision
@@ -119,3 +122,39 @@ def test_errors_count_nan_apart_and_refuse_other_shapes():
     assert not tensor_error("t", np.ones(2), np.full(2, 7e4), "FLOAT").overflows
     with pytest.raises(InspectionError, match="shape"):
         tensor_error("t", np.ones(2), np.ones(3))
+
+
+@pytest.fixture
+def optimised(monkeypatch, tmp_path):
+    """The graphs that ONNX Runtime's sessions run, in the order in which the sessions are made."""
+    made = []
+    real = onnxruntime.InferenceSession
+
+    def session(model, options, **others):
+        options.optimized_model_filepath = str(tmp_path / f"{len(made)}.onnx")
+        opened = real(model, options, **others)
+        made.append(onnx.load(options.optimized_model_filepath).graph)
+        return opened
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return made
+
+
+def test_the_int8_model_that_is_searched_is_the_one_that_is_measured(optimised):
+    """All products stay integer kernels while their outputs are shown; with less optimisation they would be float."""
+    model = int8_convnet()
+    inputs = {"image": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
+    broken = onnx.ModelProto.FromString(model.SerializeToString())
+    (weight,) = (one for one in broken.graph.initializer if one.name == "conv_second_w_int8")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) // 2, weight.name))
+    candidate = OnnxRuntimeTensors(broken, inputs, optimise=True, rounded=True)
+    found = bisect(model, candidate, OnnxRuntimeTensors(float32_twin(model), inputs, rounded=True), limit=0.1)
+    assert found.culprit.node == "conv_second"
+    assert [one.tensor for one in found.culprit.inputs] == ["conv_first_relu"]
+    shown = [graph for graph in optimised if any(node.op_type.startswith("QLinear") for node in graph.node)]
+    assert len(shown) == found.probes
+    assert any(value.name == "conv_second_out_dq" for graph in shown for value in graph.output)
+    for graph in shown:
+        kernels = [node.op_type for node in graph.node]
+        assert "Conv" not in kernels
+        assert kernels.count("QLinearConv") >= 1
