@@ -8,7 +8,8 @@ inside the same CUDA graph. How much longer is calibrated by measuring, and what
     python benchmarks/gate_evidence.py --samples samples.jsonl --pairs 8 --append
 
 The processes of several pairs start and build together and then wait for their turn, blocked on a read; while one pair
-is measured nothing starts, builds or computes.
+is measured nothing starts, builds or computes. Each side rotates through several engine builds, and no two pairs meet
+in the same two of them until all have met; every build is proven against the reference before it is timed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from trtgate import policy as policies
 from trtgate.case import Case, Execution, Quantity
 from trtgate.errors import MeasurementError, TrtgateError, UsageError
+from trtgate.gate.calibration import calibrate
 from trtgate.gate.crew import Contest, Crew, Seat, for_each_member
 from trtgate.gate.member import Build, Member, Station
 from trtgate.gate.samples import SampleFile, mend, replace_text
@@ -35,8 +37,8 @@ from trtgate.gate.sides import Side, own_root
 from trtgate.judge.pairs import log_ratio, read_pairs
 
 GRAPHED = (
-    "simple_cnn-eager-fp32-b1-graph",
-    "simple_cnn-tensorrt_engine-fp32-b1-graph",
+    "simple_cnn-eager-fp16-b1-graph",
+    "simple_cnn-tensorrt_engine-fp16-b1-graph",
     "mobilenet_v3_small-tensorrt_engine-fp16-b1-graph",
     "resnet18-eager-fp16-b8-graph",
     "resnet18-tensorrt_engine-fp16-b8-graph",
@@ -48,9 +50,6 @@ UNGRAPHED = ("resnet18-eager-fp16-b8-stream", "mobilenet_v3_small-eager-fp16-b1-
 ARMS = {"+2%": 0.02, "+3%": 0.03, "+5%": 0.05}
 AA = "aa"
 _CLEAN = "clean"
-_FIRST_PROBE = 2000
-_LARGEST_PROBE = 2**40
-_PROBED_FRACTION = 0.2  # long enough that the resolution of events does not bend the line
 _ANCHOR = "+3%"  # where the line has to be right
 _CALIBRATION_GROUPS = 4
 _MOST_DISCARDED = 10
@@ -91,10 +90,12 @@ def record(args: argparse.Namespace) -> None:
     units = _calibrated(args, station, rng)
     contests = [*_power_contests(args, units), *_aa_contests(args)]
     done = 0
+    proven: set[tuple[str, int]] = set()
     while done < args.pairs:
         crews = [_crew(first + done + offset, args, station) for offset in range(min(args.crews, args.pairs - done))]
         try:
-            for_each_member(crews, functools.partial(_prepare, contests))
+            for_each_member(crews, functools.partial(_prepare, contests, frozenset(proven)))
+            proven |= {(member.role, member.generation) for crew in crews for member in crew.members.values()}
             for crew in crews:
                 for contest in contests:
                     _say(f"pair {crew.pair}: {contest.quantity} of {contest.case}")
@@ -175,7 +176,8 @@ def _calibrated(args: argparse.Namespace, station: Station, rng: random.Random) 
         try:
             for_each_member([crew], Member.open)
             for case in missing:
-                kept[case] = _calibrate(case, crew, args, rng)
+                measure = functools.partial(_lengthening, case, crew, args, rng)
+                kept[case] = calibrate(case, measure, ARMS, _ANCHOR)
                 crew.drop([_probe_contest(case, args, ())])
                 _say(f"{case}: {kept[case]}")
         finally:
@@ -184,26 +186,7 @@ def _calibrated(args: argparse.Namespace, station: Station, rng: random.Random) 
     return {case: kept[case] for case in cases}
 
 
-def _calibrate(case: str, crew: Crew, args: argparse.Namespace, rng: random.Random) -> dict[str, int]:
-    """Units for each arm, from a line whose slope and offset are measured.
-
-    A busy kernel costs its launch inside the graph and then its cycles, so the line does not go through zero.
-    """
-    probe = _FIRST_PROBE
-    while (reached := _lengthening(case, probe, crew, args, rng)) < _PROBED_FRACTION:
-        probe *= 4
-        if probe > _LARGEST_PROBE:
-            raise MeasurementError(f"A busy kernel of {probe} units does not lengthen {case}.", "Look at its stream.")
-    half = _lengthening(case, probe // 2, crew, args, rng)
-    slope = (reached - half) / (probe - probe // 2)
-    if slope <= 0:
-        raise MeasurementError(f"{case} is too noisy to calibrate a busy kernel on it.", "Lock the clocks.")
-    anchor = max(1, round((ARMS[_ANCHOR] - reached + slope * probe) / slope))
-    launch = _lengthening(case, anchor, crew, args, rng) - slope * anchor
-    return {arm: max(1, round((fraction - launch) / slope)) for arm, fraction in ARMS.items()}
-
-
-def _lengthening(case: str, units: int, crew: Crew, args: argparse.Namespace, rng: random.Random) -> float:
+def _lengthening(case: str, crew: Crew, args: argparse.Namespace, rng: random.Random, units: int) -> float:
     """By what fraction a busy kernel lengthens a case, measured in one process."""
     contest = _probe_contest(case, args, (units,))
     crew.build([contest])
@@ -223,15 +206,34 @@ def _build(case: str, units: int) -> Build:
     return Build(f"{case}+{units}", case, units)
 
 
-def _prepare(contests: Sequence[Contest], member: Member) -> None:
+def _prepare(contests: Sequence[Contest], proven: frozenset[tuple[str, int]], member: Member) -> None:
     member.open()
+    if (member.role, member.generation) not in proven:
+        for case in dict.fromkeys(contest.case for contest in contests):
+            _prove(case, member)
     member.build(Crew.builds(contests, member.role))
     _require_success(member.failures)
 
 
+def _prove(case: str, member: Member) -> None:
+    """Parity before time, on a runner of its own: other inputs would have to be captured into lengthened ones."""
+    plain = Build(f"proof of {case}", case)
+    member.build([plain])
+    found = member.parity(plain.name)
+    _require_success(member.failures)
+    if found is None or not found["passed"]:
+        raise MeasurementError(
+            f"{case} computes something else in build {member.generation} of the {member.role}: "
+            f"{found['message'] if found else 'nothing was compared'}",
+            "Name other cases with --case.",
+        )
+    member.drop([plain.name])
+
+
 def _crew(pair: int, args: argparse.Namespace, station: Station) -> Crew:
-    generation = pair // 4 % args.builds
-    return Crew(pair, generation, {role: _side(role) for role in ("base", "head")}, station)
+    crew = Crew(pair, pair % args.builds, {role: _side(role) for role in ("base", "head")}, station)
+    crew.members["head"].generation = (pair + pair // args.builds) % args.builds
+    return crew
 
 
 def _side(role: str) -> Side:
@@ -277,7 +279,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=25, help="samples a block")
     parser.add_argument("--crews", type=int, default=4, help="pairs whose processes start together")
     parser.add_argument(
-        "--builds", type=int, default=2, help="engine builds of each side that the pairs rotate through"
+        "--builds",
+        type=int,
+        default=8,
+        help="engine builds of each side that the pairs rotate through: as many as a gate's first look has, whose "
+        "pairs each have builds of their own",
     )
     parser.add_argument("--cache", type=Path, default=Path(".trtgate"), help="engines and weights; kept between runs")
     parser.add_argument("--seed", type=int, default=0)

@@ -54,6 +54,16 @@ def _bistable(sd: float, effect: float = 0.0) -> Draw:
     return draw
 
 
+def _built(build_sd: float, pairs_a_build: int, sd: float = _QUIET) -> Draw:
+    """Engine builds of either side differ by luck; so many pairs share one."""
+
+    def draw(count: int, rng: np.random.Generator) -> _Array:
+        luck = rng.normal(0, build_sd * np.sqrt(2), -(-count // pairs_a_build))
+        return np.repeat(luck, pairs_a_build)[:count] + rng.normal(0, sd, count)
+
+    return draw
+
+
 def gate_rates(settings: JudgeSettings, suites: int) -> _Table:
     """False failures and power of whole suites of 30 cases."""
     spread = [_QUIET, _MIDDLE, _NOISY] * (_SUITE // 3)
@@ -63,6 +73,11 @@ def gate_rates(settings: JudgeSettings, suites: int) -> _Table:
         Scenario("A/A, bistable pairs", tuple(_bistable(sd) for sd in spread)),
         Scenario("A/A, ungraphed (sd 1.5-4.8%)", tuple(_normal(sd) for sd in np.linspace(0.015, 0.048, _SUITE))),
         Scenario("all exactly at the margin, sd 0.68%", (_normal(_NOISY, settings.margin.device),) * _SUITE),
+    ]
+    scenarios += [
+        Scenario(f"A/A, build sd {sd:.2%}, {shared} pairs a build", (_built(sd, shared),) * _SUITE)
+        for sd in (0.0075, 0.01)
+        for shared in (1, 4)
     ]
     for effect in (0.02, 0.03, 0.05):
         for sd in (_QUIET, _MIDDLE, _NOISY):

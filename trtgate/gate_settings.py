@@ -34,7 +34,10 @@ class GateSettings(BaseModel):
         default=25, ge=5, description="samples a block; with four blocks 100 a side, whose median is good to 0.1% here"
     )
     renew_build_every: int = Field(
-        default=4, ge=1, description="pairs that share engine builds; 8 pairs then see two builds of each side"
+        default=1,
+        ge=1,
+        description="pairs that share engine builds; builds differ by luck, and pairs that share one are no longer "
+        "independent: more than 1 only where builds take minutes, and the report then says so",
     )
     crews_at_once: int = Field(
         default=2,

@@ -54,3 +54,14 @@ def test_pairs_are_recorded_with_lengthened_arms_and_added_to(tmp_path):
     assert "1 lines are taken away" in added.stderr
     assert {pair.pair for pair in read_pairs(samples)} == {0, 1}
     assert json.loads((tmp_path / "samples.calibration.json").read_text())["units"] == told["units"]
+
+
+def test_each_side_meets_the_other_in_new_builds_until_all_have_met():
+    from benchmarks import gate_evidence
+
+    args = gate_evidence._arguments(["--samples", "x"])
+    crews = [gate_evidence._crew(pair, args, None) for pair in range(24)]
+    met = [(crew.members["base"].generation, crew.members["head"].generation) for crew in crews]
+    assert len(set(met)) == 24
+    assert {base for base, _ in met[:8]} == {head for _, head in met[:8]} == set(range(8))
+    assert not any("fp32" in case for case in gate_evidence.GRAPHED)

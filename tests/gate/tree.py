@@ -89,6 +89,5 @@ latency = 0.3
 
 [gate]
 block_rounds = 40
-renew_build_every = 10
 quantities = ["latency", "parity", "optimisation"]
 """

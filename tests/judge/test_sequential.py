@@ -167,6 +167,18 @@ def test_no_false_failure_in_suites_of_identical_code_and_power_as_stated():
     assert larger.found > 0.95
 
 
+def test_the_luck_of_engine_builds_decides_nothing_as_long_as_every_pair_has_its_own():
+    def drawn(shared):
+        def draw(count, rng):
+            builds = rng.normal(0, 0.0075 * np.sqrt(2), -(-count // shared))
+            return np.repeat(builds, shared)[:count] + rng.normal(0, 0.0027, count)
+
+        return run(Scenario("builds", (draw,) * 30), SETTINGS, suites=30, seed=5)
+
+    assert drawn(1).false_slower == 0
+    assert drawn(4).false_slower > 0  # why the gate renews its builds with every pair
+
+
 @pytest.mark.slow
 def test_the_family_wise_rate_holds_where_every_case_sits_exactly_at_its_margin():
     """The least favourable truth; a level of 10% makes the rate large enough to be seen."""

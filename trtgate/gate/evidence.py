@@ -179,7 +179,9 @@ class Evidence:
 
     def remarks(self) -> list[str]:
         """What a reader should know of the machine and of what was not judged, one sentence each."""
-        return [*self.notes, *self._stated.notes(self._cases), *self._observations()]
+        shared = self.policy.gate.renew_build_every
+        told = [f"{shared} pairs share each engine build: the luck of a build may decide."] if shared > 1 else []
+        return [*self.notes, *told, *self._stated.notes(self._cases), *self._observations()]
 
     def _answers(self) -> dict[Key, Decision | NeedMore]:
         ratios = self._ratios[CHANGE]

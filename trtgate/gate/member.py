@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trtgate.errors import TrtgateError
+from trtgate.errors import StorageError, TrtgateError
 from trtgate.gate.client import Worker, WorkerLostError, side_environment
 from trtgate.gate.sides import Side, SideError
 
+# What the same code makes the same each time: ONNX files, calibrated models, and the extension that calibrates them.
+_SHARED_BY_BUILDS = ("onnx", "quantised", "torch_extensions")
 _START_LIMIT_S = 300.0  # importing torch takes 4 s on a quiet machine; a cold network disk takes minutes
 
 
@@ -111,7 +115,7 @@ class Member:
                 "start",
                 _START_LIMIT_S,
                 device=self.station.device,
-                cache=str(self.station.cache / self.role / f"build{self.generation}"),
+                cache=str(self._cache()),
                 shared=str(self.station.shared),
                 measure=dict(self.station.measure),
                 parity=dict(self.station.parity),
@@ -193,6 +197,33 @@ class Member:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+
+    def discard(self) -> None:
+        """Remove the files of this generation's builds; what stays behind after an error goes with the whole cache."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self.station.cache / self.role / f"build{self.generation}"
+
+    def _cache(self) -> Path:
+        """The folder of this generation's builds; what knows no luck and takes long is made once a side.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name in _SHARED_BY_BUILDS:
+                kept, link = self._folder.parent / name, self._folder / name
+                kept.mkdir(exist_ok=True)
+                with contextlib.suppress(FileExistsError):  # of an earlier process of this generation
+                    link.symlink_to(kept.absolute(), target_is_directory=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder} cannot be made ({error.strerror}).", "Name a writable folder with --cache."
+            ) from None
+        return self._folder
 
     def _ask(self, op: str, name: str, **fields: Any) -> dict[str, Any] | None:
         """Send a request about one runner; on failure note why. A worker that died is renewed by the next request."""

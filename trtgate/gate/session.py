@@ -78,6 +78,8 @@ class Session:
             finally:
                 for_each_member(crews, Member.close)
             pairs += len(crews)
+            if pairs % self.policy.gate.renew_build_every == 0:
+                for_each_member(crews, Member.discard)  # a suite's engines are gigabytes, and nobody uses them again
             wanted = evidence.pairs_wanted()
             if pairs >= self.policy.judge.aa_pairs and self._disturbed():
                 break  # more pairs cannot mend a machine on which identical code looks different
@@ -93,13 +95,19 @@ class Session:
         )
 
     def _crews(self, first: int, wanted: int) -> list[Crew]:
-        """The next crews that start together: of one build generation, and alone where the builds are still to make."""
+        """The next crews that start together.
+
+        The first starts alone: it finds out what the sides can run, and exports what later builds start from. So does
+        the first of a generation that several crews share, since it builds for all of them.
+        """
         settings = self.policy.gate
-        place = first % settings.renew_build_every
-        count = 1 if place == 0 else min(wanted, settings.renew_build_every - place, settings.crews_at_once)
+        every = settings.renew_build_every
+        place = first % every
+        alone = first == 0 or (every > 1 and place == 0)
+        left = every - place if every > 1 else wanted
+        count = 1 if alone else min(wanted, left, settings.crews_at_once)
         sides = {BASE: self.base, HEAD: self.head, TWIN: self.base}
-        generation = first // settings.renew_build_every
-        return [Crew(pair, generation, sides, self.station) for pair in range(first, first + count)]
+        return [Crew(pair, pair // every, sides, self.station) for pair in range(first, first + count)]
 
     def _survey(self, crew: Crew) -> None:
         """Start the first crew and find out what each side can run."""
@@ -139,13 +147,13 @@ class Session:
     def _measure(self, crews: Sequence[Crew]) -> None:
         """Build, prove and take turns, a few cases at a time, one crew after the other."""
         evidence = self._evidence
-        prove = crews[0].pair % self.policy.gate.renew_build_every == 0
+        fresh = [crew for crew in crews if crew.pair % self.policy.gate.renew_build_every == 0]
         for cases in _chunks(evidence.open_cases(), self.policy.gate.cases_at_once):
             contests = contests_of(cases, self.quantities)
             self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
             for_each_member(crews, functools.partial(_build, contests))
-            if prove:
-                self._prove(crews[0], cases)
+            if fresh:
+                self._prove(fresh, cases)
             for crew, contest in itertools.product(crews, contests):
                 if contest.quantity in evidence.timed and evidence.is_open(contest.case):
                     self._take(crew, contest)
@@ -154,31 +162,33 @@ class Session:
         for crew in crews:
             evidence.observe(crew.members[BASE].environment(family))
 
-    def _prove(self, crew: Crew, cases: Sequence[str]) -> None:
-        """Parity before time: a case whose outputs are wrong is not timed."""
-        self.say(f"pair {crew.pair + 1}: proving {len(cases)} cases")
-        parity: dict[tuple[str, str], dict[str, Any] | None] = {}
-        census: dict[tuple[str, str], dict[str, Any] | None] = {}
+    def _prove(self, crews: Sequence[Crew], cases: Sequence[str]) -> None:
+        """Parity before time: a case whose outputs are wrong in any build is not timed."""
+        self.say(f"pair {crews[0].pair + 1}: proving {len(cases)} cases")
+        parity: dict[tuple[int, str, str], dict[str, Any] | None] = {}
+        census: dict[tuple[int, str, str], dict[str, Any] | None] = {}
 
         def prove(member: Member) -> None:
             for case in cases if member.role != TWIN else ():
-                parity[member.role, case] = member.parity(case)
-                if Quantity.OPTIMISATION in self.quantities:
-                    census[member.role, case] = member.census(case)
+                parity[member.pair, member.role, case] = member.parity(case)
+                # A census takes a build of its own, and knows no luck that matters: the first speaks for its side.
+                if Quantity.OPTIMISATION in self.quantities and member.pair == 0:
+                    census[member.pair, member.role, case] = member.census(case)
 
-        for_each_member([crew], prove)
-        for case in cases:
+        for_each_member(crews, prove)
+        for crew, case in itertools.product(crews, cases):
             problems: dict[str, TrtgateError | str] = {}
             for role in (BASE, HEAD):
                 member = crew.members[role]
-                found = parity[role, case]
+                found = parity[crew.pair, role, case]
                 if found is None or case in member.failures:
                     problems[role] = member.failures[case]
                 elif wrong := self._evidence.built(case, role, member.facts[case], found):
                     problems[role] = wrong
-                elif told := census.get((role, case)):
+                elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)
-            self._evidence.failed(case, problems)
+            if self._evidence.is_open(case):
+                self._evidence.failed(case, problems)
 
     def _take(self, crew: Crew, contest: Contest) -> None:
         settings = self.policy.gate
