@@ -1,6 +1,7 @@
 """The closing table: legible at every width, complete, with plain words."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -19,24 +20,46 @@ def _printed(width: int, rows, **options) -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
+SPEEDUPS = ("3.33 [3.30 3.36]", "2.11 [2.09 2.13]", "1.50 [1.48 1.52]", "13.9 [13.8 14.0]", "123 [122 125]")
+
+
+@pytest.mark.parametrize("width", [76, 80, 100, 109, 110, 120, 200])
 def test_the_table_fits_and_keeps_whole_numbers(rows, width):
     shown = _printed(width, rows, confidence=0.99, title="NVIDIA H100", skipped=[("x", "Needs a GPU.")])
     assert all(len(line) <= width for line in shown.splitlines())
-    for figure in ("0.213", "0.250", "4e-4", "incomparable", "tensorrt_engine graph", "mobilenet_v3_small fp16 b1"):
+    for figure in ("0.213", "0.250", "4e-4", "incomparable", "mobilenet_v3_small fp16 b1", "99% interval", *SPEEDUPS):
         assert figure in shown, figure
     assert "resnet18 fp16 b8s128 cold" in shown
     assert "…" not in shown
 
 
-def test_a_wide_table_has_intervals_a_narrow_one_their_lower_ends(rows):
-    wide, narrow = _printed(120, rows, confidence=0.99), _printed(80, rows, confidence=0.99)
-    assert "3.33 [3.30 3.36]" in wide
-    assert "13.9 [13.8 14.0]" in wide
-    assert "4,695" in wide
-    assert "99% interval" in wide
-    assert "≥3.30" in narrow
-    assert "3.33 [" not in narrow
+@pytest.mark.parametrize("width", [40, 76, 80, 100])
+def test_a_narrow_table_puts_each_speedup_beside_its_baseline(rows, width):
+    lines = _printed(width, rows).splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("tensorrt_engine"))
+    found = [re.sub(r" +", " ", line[line.index(over) :])[: len(over) + 5] for line, over in zip(
+        lines[first : first + 6], ("eager", "graphed", "inductor") * 2, strict=True
+    )]  # fmt: skip
+    assert found == [
+        "eager 3.33", "graphed 2.11", "inductor 1.50", "eager 13.9", "graphed 2.00", "inductor 123 "
+    ]  # fmt: skip
+    assert "device" in lines[first]
+    assert "0.213" in lines[first]
+    assert "latency" in lines[first + 3]
+    assert "0.250" in lines[first + 3]
+
+
+def test_few_baselines_stand_side_by_side_in_a_narrow_table_too(rows):
+    cells = {"eager": span(3.33)}
+    shown = _printed(80, [Row(rows[0].case, device_s=span(1e-3), device_speedups=cells, verdict="passed")])
+    assert "over eager" in shown
+    assert re.search(r"^tensorrt_engine graph +device +1\.00 3\.33 \[3\.30 3\.36\] passed", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_legend_explains_the_rate_where_it_has_a_column(rows, width):
+    shown = _printed(width, rows)
+    assert ("4,695" in shown) == ("inf/s: inferences a second" in shown) == (width == 120)
 
 
 def test_device_and_latency_speedups_stand_on_lines_of_their_own(rows):
@@ -115,7 +138,8 @@ def test_an_unclear_speedup_neither_widens_a_table_nor_goes_unexplained(width):
         .partition("device: what")[0]
         .splitlines()
     )
-    assert ("8e59 (unclear)" in table) == ("unclear: too few rounds" in shown) == (width > 80)
+    assert "8e59 (unclear)" in table
+    assert "unclear: too few rounds" in shown
     assert any(sentence.startswith("unclear: ") for sentence in legend([row]))
 
 

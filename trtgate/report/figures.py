@@ -56,11 +56,6 @@ def interval(bounds: Bounds | None) -> str:
     return f"{speedup(bounds.estimate)} [{speedup(bounds.low)} {speedup(bounds.high)}]"
 
 
-def at_least(bounds: Bounds | None) -> str:
-    """The lower end of a speedup's interval alone: ``≥2.38``."""
-    return MISSING if bounds is None else f"≥{speedup(bounds.low)}"
-
-
 def rate(per_second: Bounds | None) -> str:
     """The estimate of a rate."""
     return MISSING if per_second is None else significant(per_second.estimate)

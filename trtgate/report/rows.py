@@ -108,12 +108,12 @@ def unclear(bounds: Bounds) -> bool:
     return not (bounds.low > 0 and math.isfinite(bounds.high) and bounds.high <= _WIDEST_FACTOR * bounds.low)
 
 
-def legend(rows: Iterable[Row], *, intervals: bool = True) -> list[str]:
+def legend(rows: Iterable[Row], *, rate: bool = True) -> list[str]:
     """Why the times of one case differ, in plain words; names only what the table shows.
 
     Args:
         rows: of the table.
-        intervals: whether the speedups stand with their intervals.
+        rate: whether inferences a second are among the columns.
     """
     kept = list(rows)
     sentences = []
@@ -126,7 +126,7 @@ def legend(rows: Iterable[Row], *, intervals: bool = True) -> list[str]:
             "latency: what a caller waits for one inference, from the call until the device is idle again; it also "
             "holds what the host needs to launch the work."
         )
-    if any(row.throughput_per_s for row in kept):
+    if rate and any(row.throughput_per_s for row in kept):
         sentences.append("inf/s: inferences a second with work queued back to back, a whole batch being one inference.")
     if any(row.device_s for row in kept) and any(row.latency_speedups for row in kept):
         sentences.append(
@@ -134,7 +134,7 @@ def legend(rows: Iterable[Row], *, intervals: bool = True) -> list[str]:
             "computation. Graphed eager is PyTorch without that overhead, and the fairer rival."
         )
     speedups = (one for row in kept for cells in (row.device_speedups, row.latency_speedups) for one in cells.values())
-    if intervals and any(map(unclear, speedups)):
+    if any(map(unclear, speedups)):
         sentences.append(
             "unclear: too few rounds for an interval, or rounds that depend too much on one another; the speedup "
             "before it is no evidence."
