@@ -113,7 +113,10 @@ class ParitySettings(_Section):
         default=0.5, gt=0, description="share of the output's norm: an answer that ignores its input is off by about 1"
     )
     evaluation_examples: int = Field(
-        default=256, ge=1, description="of the held-out set; one flipped digit is 0.4%, and batch 1 still takes 0.1 s"
+        default=1000, ge=1, description="all held-out digits: half a point is five of them; batch 1 takes half a second"
+    )
+    max_top1_drop_points: float = Field(
+        default=0.5, ge=0, description="percentage points of top-1 that a quantised case may lose against float64"
     )
     min_sqnr_db: float = Field(
         default=20.0, gt=0, description="signal to quantisation noise against float64: a tenth of the signal's norm"

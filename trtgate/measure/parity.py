@@ -50,8 +50,8 @@ def compare(
     In this order: every output is there; every value is finite; shapes and kinds of datatype; relative L2 error of each
     output in each batch within ``max(factor * yardstick, floor)``; for quantised precisions the signal to quantisation
     noise of each output against float64, at least ``min(min_sqnr_db, the fake-quantised module's - sqnr_loss_db)``; and
-    the task metric on held-out data where the workload has one: top-1 agreement with the reference, and accuracy as a
-    share of the reference's.
+    the task metric on held-out data where the workload has one: top-1 agreement with the reference, accuracy as a share
+    of the reference's, and for quantised precisions the percentage points of accuracy lost against float64.
 
     Each batch differs from the one before, and outputs are copied after the stream was waited for, so that outputs of
     an earlier inference cannot pass for this one's. The runner is left bound to the last batch.
@@ -86,7 +86,7 @@ def compare(
         errors = tuple(_errors(candidate, reference, settings, case))
         failures += _too_large(errors, candidate, reference, settings, case)
         metrics, noisy = _signal_to_noise(candidate, reference, settings) if case.precision.quantised else ({}, [])
-        task, missed = _task(runner, reference, settings, context)
+        task, missed = _task(runner, reference, settings, case, context)
         return _parity(reference, errors, metrics | task, [*failures, *noisy, *missed])
 
 
@@ -220,7 +220,7 @@ def _decibels(exact: tuple[Tensors, ...], batches: tuple[Tensors, ...], index: i
 
 
 def _task(
-    runner: Runner, reference: Reference, settings: ParitySettings, context: BuildContext
+    runner: Runner, reference: Reference, settings: ParitySettings, case: Case, context: BuildContext
 ) -> tuple[dict[str, float], list[str]]:
     """Metrics of the task and what they miss; nothing where the workload has no task."""
     evaluation = reference.evaluation
@@ -247,6 +247,16 @@ def _task(
             f"Top-1 accuracy is {metrics['top1']:.2%} on {len(answers)} held-out examples, below {least:.2%} of the "
             f"reference's {metrics['top1_reference']:.2%}."
         )
+    if case.precision.quantised:
+        # The fake-quantised model agrees with an engine however much accuracy both have lost.
+        right, exact = (int((found == evaluation.labels).sum()) for found in (answers, evaluation.exact))
+        metrics["top1_float64"] = exact / len(answers)
+        lost_points = metrics["top1_drop_points"] = 100 * (exact - right) / len(answers)
+        if lost_points > settings.max_top1_drop_points:
+            missed.append(
+                f"Top-1 accuracy is {metrics['top1']:.2%} on {len(answers)} held-out examples, {lost_points:.2f} "
+                f"points below float64's {metrics['top1_float64']:.2%}; {settings.max_top1_drop_points:g} may be lost."
+            )
     return metrics, missed
 
 
