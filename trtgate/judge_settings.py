@@ -105,8 +105,10 @@ class JudgeSettings(_Section):
     aa_tolerance: float = Field(
         default=0.5, ge=0, lt=1, description="of the margin: a bias below half of it cannot fake a verdict"
     )
-    aa_max_half_width: float = Field(
-        default=0.02, gt=0, description="relative; where even the steadiest quarter of the suite is worse, no verdict"
+    aa_max_half_width_margins: float = Field(
+        default=2.0,
+        gt=0,
+        description="in margins of what is judged; where even the steadiest quarter of the suite is worse, no verdict",
     )
     margin: MarginSettings = MarginSettings()
     case_margin: tuple[CaseMargin, ...] = ()
@@ -117,6 +119,15 @@ class JudgeSettings(_Section):
     def _same_always_passes(self) -> Self:
         if "same" not in self.passes:
             raise ValueError("'passes' must hold 'same': a gate that nothing can pass tells nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _the_arm_is_complete_after_the_first_look(self) -> Self:
+        if self.aa_pairs > self.first_pairs:
+            raise ValueError(
+                f"'aa_pairs' is {self.aa_pairs} and 'first_pairs' {self.first_pairs}: a gate that the first look ends "
+                "would never have its A/A arm"
+            )
         return self
 
     def margin_for(self, case: str, quantity: Quantity) -> float:

@@ -77,6 +77,11 @@ def test_without_a_word_device_time_and_parity_are_judged_and_latency_where_ther
     assert plan.quantities_of(GateSettings(), [], "cpu") == (Quantity.LATENCY, Quantity.PARITY)
 
 
+def test_build_times_of_shared_builds_are_refused():
+    with pytest.raises(UsageError, match="4 pairs share each build"):
+        plan.quantities_of(GateSettings(renew_build_every=4), [Quantity.BUILD], "cuda")
+
+
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_default_cases_are_cases(device):
     assert GateSettings(cases=plan.default_cases(device)).cases

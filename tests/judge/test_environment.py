@@ -47,3 +47,13 @@ def test_noise_everywhere_is_the_machines_and_noise_in_one_case_is_not():
 def test_without_a_complete_arm_there_is_no_verdict(pairs):
     decision = environment_valid(pairs, SETTINGS)
     assert (decision.verdict, decision.code) == (Verdict.INVALID, "aa_missing")
+
+
+@pytest.mark.parametrize("sd", [0.03, 0.05])
+def test_noise_is_measured_against_what_is_judged(sd):
+    """Latency's margin is 5%: pairs that scatter by 3 - 5% leave cases inconclusive, not the machine unfit."""
+    noisy = suite(sd=sd)
+    assert environment_valid(noisy, SETTINGS).code == "aa_too_wide"
+    latency = dict.fromkeys(noisy, SETTINGS.margin.latency)
+    assert environment_valid(noisy, SETTINGS, latency).verdict is Verdict.SAME
+    assert environment_valid(suite(sd=0.3), SETTINGS, latency).code == "aa_too_wide"

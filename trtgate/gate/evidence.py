@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trtgate.case import Quantity
 from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, TrtgateError
 from trtgate.gate.crew import Taken
-from trtgate.gate.plan import AA, BASE, CHANGE, HEAD
+from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
 from trtgate.gate.stated import Stated
 from trtgate.gate_settings import TIMED
 from trtgate.judge.environment import environment_valid
@@ -56,6 +57,11 @@ class Evidence:
         """The judged quantities that are sampled in turns."""
         return tuple(quantity for quantity in self.quantities if quantity in TIMED)
 
+    @property
+    def paired(self) -> tuple[Quantity, ...]:
+        """The judged quantities of which every pair of processes has one ratio."""
+        return tuple(quantity for quantity in self.quantities if quantity in (*TIMED, Quantity.BUILD))
+
     def identify(self, role: str, identity: Mapping[str, Any]) -> None:
         """Note machine and stack of a side.
 
@@ -85,7 +91,7 @@ class Evidence:
             absence = judge_absence(base[case], head[case])
             if absence is None:
                 self._cases.append(case)
-                for quantity in self.timed:
+                for quantity in self.paired:
                     self._ratios[CHANGE][case, quantity] = []
                     self._ratios[AA][case, quantity] = []
             else:
@@ -104,6 +110,27 @@ class Evidence:
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
         """Take in what the optimiser made of a case; the first build of a side speaks for it."""
         self._stated.inspected(case, role, census)
+
+    def renewed(self, case: str, builds: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take in how long the builds of one pair took: by role, base, head and twin, what the build says of itself."""
+        key = case, Quantity.BUILD
+        if key not in self._ratios[CHANGE]:
+            return
+        if any(build.get("from_cache") for build in builds.values()):
+            self._settle_row(
+                key, Decision(Verdict.INCOMPARABLE, "from_cache", "A build read from a cache has no time.")
+            )
+            return
+        # The export is made once a side, so that one pair has it and the others do not.
+        seconds = {
+            role: sum(spent for stage, spent in build["stages_s"].items() if stage != "export")
+            for role, build in builds.items()
+        }
+        if min(seconds.values()) <= 0:
+            self._settle_row(key, Decision(Verdict.INVALID, "no_samples", "A build says that it took no time."))
+            return
+        for arm, role in ((CHANGE, HEAD), (AA, TWIN)):
+            self._ratios[arm][key].append(math.log(seconds[role] / seconds[BASE]))
 
     def failed(self, case: str, problems: Mapping[str, TrtgateError | str]) -> None:
         """Close a case that could not be built, proven or timed; by role what was wrong. Without problems nothing."""
@@ -160,17 +187,24 @@ class Evidence:
         return max((a.pairs for a in self._answers().values() if isinstance(a, NeedMore)), default=0)
 
     def environment(self) -> Decision | None:
-        """The judge's word on the A/A arm; None where nothing was timed."""
-        arm = {_text(key): ratios for key, ratios in self._ratios[AA].items()}
+        """The judge's word on the A/A arm; None where nothing was timed.
+
+        Builds load the host and the disk, so that theirs condemns build times alone where anything else is judged.
+        """
+        return self._fitness(self.timed or self.paired)
+
+    def _fitness(self, quantities: Iterable[Quantity]) -> Decision | None:
+        arm = {_text(key): ratios for key, ratios in self._ratios[AA].items() if key[1] in quantities}
         return environment_valid(arm, self.policy.judge, self._margins()) if arm else None
 
     def decisions(self) -> dict[Key, Decision]:
         """Every decision, timed and stated, in the order of the cases."""
         made = dict(self.settled)
-        environment = self.environment()
+        timed, builds = self._fitness(self.timed), self._fitness([Quantity.BUILD])
         for key, answer in self._answers().items():
-            if environment is not None and environment.verdict is Verdict.INVALID:
-                made[key] = Decision(Verdict.INVALID, environment.code, environment.reason)
+            fitness = builds if key[1] is Quantity.BUILD else timed
+            if fitness is not None and fitness.verdict is Verdict.INVALID:
+                made[key] = Decision(Verdict.INVALID, fitness.code, fitness.reason)
             elif isinstance(answer, Decision):
                 made[key] = answer
             else:
@@ -193,13 +227,18 @@ class Evidence:
     def _margins(self) -> dict[str, float]:
         return {_text(key): self.policy.judge.margin_for(*key) for key in self._ratios[CHANGE]}
 
+    def _settle_row(self, key: Key, decision: Decision) -> None:
+        self.settled[key] = decision
+        for arm in self._ratios.values():
+            arm.pop(key, None)
+
     def _settle(self, case: str, decision: Decision) -> None:
         """Decide a case for good; what was timed of it so far does not count."""
         self.settled[case, self.quantities[0]] = decision
         if case in self._cases:
             self._cases.remove(case)
         for arm in self._ratios.values():
-            for quantity in self.timed:
+            for quantity in self.paired:
                 arm.pop((case, quantity), None)
 
 

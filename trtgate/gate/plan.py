@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from trtgate.case import BackendName, Case, Execution, Precision, Quantity
+from trtgate.errors import UsageError
 from trtgate.gate.crew import Contest, Seat
 from trtgate.gate.member import Build
 from trtgate.gate_settings import GateSettings
@@ -52,9 +53,19 @@ def cases_of(base: GateSettings, head: GateSettings, wanted: Sequence[str], devi
 
 
 def quantities_of(settings: GateSettings, wanted: Sequence[Quantity], device: str) -> tuple[Quantity, ...]:
-    """What is judged: as named, else device time (latency where there is no GPU) and parity."""
+    """What is judged: as named, else device time (latency where there is no GPU) and parity.
+
+    Raises:
+        UsageError: build time is to be judged and pairs share builds.
+    """
     usual = (Quantity.DEVICE if device == "cuda" else Quantity.LATENCY, Quantity.PARITY)
-    return tuple(dict.fromkeys(wanted or settings.quantities or usual))
+    judged = tuple(dict.fromkeys(wanted or settings.quantities or usual))
+    if Quantity.BUILD in judged and settings.renew_build_every > 1:
+        raise UsageError(
+            f"Build time is to be judged, and {settings.renew_build_every} pairs share each build.",
+            "Leave [gate] renew_build_every at 1.",
+        )
+    return judged
 
 
 def contests_of(cases: Iterable[str], quantities: Iterable[Quantity]) -> list[Contest]:

@@ -187,8 +187,13 @@ class Session:
                     problems[role] = wrong
                 elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)
-            if self._evidence.is_open(case):
-                self._evidence.failed(case, problems)
+            if not problems and case in crew.members[TWIN].failures:
+                problems[TWIN] = crew.members[TWIN].failures[case]
+            if not self._evidence.is_open(case):
+                continue  # an earlier pair's build of it failed
+            self._evidence.failed(case, problems)
+            if not problems:
+                self._evidence.renewed(case, {role: member.facts[case] for role, member in crew.members.items()})
 
     def _take(self, crew: Crew, contest: Contest) -> None:
         settings = self.policy.gate

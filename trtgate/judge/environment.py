@@ -22,8 +22,8 @@ def environment_valid(
     """Judge pairs of processes that ran identical code.
 
     Invalid where a case's identical code differs by more than `aa_tolerance` of its margin (Holm over the cases), or
-    where even the steadiest quarter of the cases has intervals wider than `aa_max_half_width`: one noisy case is that
-    case's affair, noise in all of them is the machine's. Fails closed when the arm did not run.
+    where even the steadiest quarter of the cases has intervals wider than `aa_max_half_width_margins` of their margins:
+    one noisy case is that case's affair, noise in all of them is the machine's. Fails closed when the arm did not run.
 
     Args:
         aa_pairs: for every case its log(second / first) of identical code, one a pair of fresh processes.
@@ -41,9 +41,10 @@ def environment_valid(
     if broken:
         return _invalid("aa_missing", f"an A/A pair of '{broken[0]}' has a ratio that is not finite.")
     estimates = {case: PairEstimate.of(ratios, settings.least_pair_sd) for case, ratios in aa_pairs.items()}
+    margin_of = {case: (margins or {}).get(case, settings.margin.device) for case in estimates}
     p_values = []
     for case, estimate in estimates.items():
-        bound = settings.aa_tolerance * float(np.log1p((margins or {}).get(case, settings.margin.device)))
+        bound = settings.aa_tolerance * float(np.log1p(margin_of[case]))
         p_values.append(min(1.0, 2 * min(estimate.p_above(bound), estimate.p_below(-bound))))
     adjusted = holm(p_values)
     worst = int(np.argmin(adjusted))
@@ -57,13 +58,14 @@ def environment_valid(
             estimate,
         )
     widths = {case: estimate.interval(_CONFIDENCE).half_width for case, estimate in estimates.items()}
-    steadiest = float(np.quantile(list(widths.values()), 0.25))
-    if steadiest > settings.aa_max_half_width:
-        case = min(widths, key=widths.__getitem__)
+    in_margins = {case: width / margin_of[case] for case, width in widths.items()}
+    steadiest = float(np.quantile(list(in_margins.values()), 0.25))
+    if steadiest > settings.aa_max_half_width_margins:
+        case = min(in_margins, key=in_margins.__getitem__)
         return _invalid(
             "aa_too_wide",
-            f"even the steadiest quarter of the cases is uncertain by {steadiest * 100:.2g}% on identical code (limit "
-            f"{settings.aa_max_half_width * 100:g}%). Lock the clocks, or wait until the GPU is free.",
+            f"even the steadiest quarter of the cases is uncertain by {steadiest:.2g} times its margin on identical "
+            f"code (limit {settings.aa_max_half_width_margins:g}). Lock the clocks, or wait until the GPU is free.",
             estimates[case],
         )
     return Decision(
