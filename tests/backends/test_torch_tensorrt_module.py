@@ -5,14 +5,19 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
+from trtgate import artefacts
 from trtgate.backends import torch_tensorrt_module as module_file
-from trtgate.case import Precision
+from trtgate.backends.base import BuildContext
+from trtgate.backends.plan_cache import PlanCache
+from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import BuildError
+from trtgate.workloads.base import Workload
 
 
 class Engine(torch.nn.Module):
@@ -126,3 +131,26 @@ class TestNamesInTheInstalledPackage:
             "set_output_tensors_as_unowned",
             "get_engine_layer_info",
         } <= attributes
+
+
+def test_the_variable_that_overrules_tf32_is_part_of_the_key(
+    workload: Workload, context: BuildContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LookedUpError(Exception):
+        """Ends the build at the look-up: what follows needs a GPU."""
+
+    keys = []
+
+    def load(cache: PlanCache, key: Mapping[str, object]) -> None:
+        keys.append(artefacts.key(**key))
+        raise LookedUpError
+
+    monkeypatch.setattr(PlanCache, "load", load)
+    case = Case("tiny", BackendName.TORCH_TENSORRT, Precision.FP32, 2)
+    for value in (None, "0", "1"):
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+        if value is not None:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+        with pytest.raises(LookedUpError):
+            module_file.compiled(workload, case, context, (), "2.14.0")
+    assert len(set(keys)) == 3

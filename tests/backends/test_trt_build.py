@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from trtgate import artefacts
 from trtgate.backends import tensorrt_engine, trt_build, trt_runtime
 from trtgate.backends.base import BuildContext
 from trtgate.backends.plan_cache import PlanCacheWarning
@@ -110,6 +111,18 @@ def test_another_stack_is_another_key(
         other = ("tensorrt_rtx", "10.15.1.29") if changed == "flavour" else ("tensorrt", "10.16.1.11")
         monkeypatch.setattr(trt_runtime, "versions", lambda: other)
     assert trt_build.build_key(path, FP32, ahead_of_time=False) != before
+
+
+def test_the_variable_that_overrules_tf32_is_part_of_the_key(
+    conv_relu: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, keys = conv_relu(), []
+    for value in (None, "0", "1"):
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+        if value is not None:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+        keys.append(artefacts.key(**trt_build.build_key(path, FP32, ahead_of_time=True)))
+    assert len(set(keys)) == 3
 
 
 def test_the_parser_names_each_node_and_operator_that_it_refuses(

@@ -77,6 +77,7 @@ def compiled(
         "tensorrt": [flavour, runtime],
         "target": trt_build.gpu_key(),
         "settings": settings,
+        "tf32_override": trt_build.tf32_override(),
     }
     if case.precision.quantised:
         from trtgate.precision import quantise_torch

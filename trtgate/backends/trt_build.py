@@ -6,6 +6,7 @@ numeric switch here is TF32, which is on by default and therefore always set.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,18 @@ def build_key(onnx_path: Path, precision: Precision, *, ahead_of_time: bool) -> 
         "version": version,
         "target": target,
         "precision": precision.value,
-        "flags": {"tf32": precision is Precision.TF32, "profiling_verbosity": "DETAILED", "strongly_typed": True},
+        "flags": {
+            "tf32": precision is Precision.TF32,
+            "tf32_override": tf32_override(),
+            "profiling_verbosity": "DETAILED",
+            "strongly_typed": True,
+        },
     }
+
+
+def tf32_override() -> str | None:
+    """NVIDIA_TF32_OVERRIDE as it is set: it overrules the TF32 flag, and with it the kernels that are chosen."""
+    return os.environ.get("NVIDIA_TF32_OVERRIDE")
 
 
 def gpu_key() -> dict[str, object]:
