@@ -16,6 +16,11 @@ SETTINGS = JudgeSettings()
 GATE = Sequential(SETTINGS)
 
 
+SUITES = st.lists(
+    st.tuples(st.floats(-0.06, 0.06), st.floats(0.001, 0.02), st.integers(0, 1000)), min_size=1, max_size=5
+)
+
+
 def pairs(effect, sd, count, seed=0):
     """Pairs with exactly this mean and standard deviation."""
     values = np.random.default_rng(seed).standard_normal(count)
@@ -98,6 +103,29 @@ def test_a_win_smaller_than_the_margin_passes_as_not_slower_unless_wins_must_be_
     assert strict.update(suite)["a"].verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_change_that_lies_wholly_beyond_the_margin_is_never_called_the_same():
+    """-5% [-7.6%, -2.3%]: too noisy to be proven among 30 cases, and certainly not the same."""
+    quiet = {f"quiet{i}": pairs(0.0, 0.003, 8, seed=i) for i in range(29)}
+    suite = quiet | {"a": pairs(-0.05, 0.06, 8) + pairs(-0.05, 0.06, 12)}
+    answer = GATE.update(suite)["a"]
+    assert 0.9 < answer.interval.low < answer.interval.high < 1 / 1.01
+    assert (answer.verdict, answer.code) == (Verdict.FASTER, "likely_faster")
+    assert "not at the level that allows for all cases" in answer.reason
+    assert answer.passes(SETTINGS)  # whatever it is, it is not slower: no reason to stop a pull request
+    strict = Sequential(JudgeSettings(passes=("same",))).update(suite)["a"]
+    assert strict.verdict is Verdict.INCONCLUSIVE
+
+
+@given(SUITES)
+@settings(max_examples=60, deadline=None)
+def test_same_never_stands_beside_an_interval_that_excludes_it(suite):
+    cases = {f"c{i}": pairs(effect, sd, 20, seed) for i, (effect, sd, seed) in enumerate(suite)}
+    for answer in GATE.update(cases).values():
+        if answer.verdict is Verdict.SAME:
+            assert answer.interval.low < 1.01
+            assert answer.interval.high > 1 / 1.01
+
+
 def test_a_case_may_have_its_own_margin():
     suite = {"a": pairs(0.05, 0.004, 8), "b": pairs(0.05, 0.004, 8)}
     answers = Sequential(SETTINGS, {"a": 0.10}).update(suite)
@@ -108,11 +136,6 @@ def test_a_case_may_have_its_own_margin():
 def test_a_ratio_that_is_not_finite_is_refused():
     with pytest.raises(MeasurementError, match="'a'"):
         GATE.update({"a": [0.0, float("nan")]})
-
-
-SUITES = st.lists(
-    st.tuples(st.floats(-0.06, 0.06), st.floats(0.001, 0.02), st.integers(0, 1000)), min_size=1, max_size=5
-)
 
 
 @given(SUITES)

@@ -33,6 +33,7 @@ class NeedMore:
     reason: str
 
 
+_ADVICE: Final = " A win that nobody expects may be work that is no longer done."
 _SIDES: Final = (Verdict.SLOWER, Verdict.FASTER)
 
 
@@ -159,7 +160,7 @@ class Sequential:
 
     def _cleared(self, case: str, side: Verdict, estimate: PairEstimate, level: float, fresh: str) -> Decision:
         interval = estimate.interval(float(1 - 2 * level))
-        advice = "" if side is Verdict.SLOWER else " A win that nobody expects may be work that is no longer done."
+        advice = "" if side is Verdict.SLOWER else _ADVICE
         return Decision(
             side,
             "beyond_margin",
@@ -171,7 +172,11 @@ class Sequential:
         )
 
     def _within(self, case: str, estimate: PairEstimate) -> Decision | None:
-        """Equivalence (two one-sided tests), or, where wins pass, proof of not being slower."""
+        """Equivalence (two one-sided tests), or, where wins pass, proof of not being slower.
+
+        A case whose whole interval lies beyond the margin on the better side is not the same, even where allowing for
+        all cases of the suite keeps it from being a proven win. It is named as a likely one, for the sake of its reader.
+        """
         interval = estimate.interval(self._same_confidence)
         margin = self._margin(case)
         if interval.high >= 1 + margin:
@@ -181,10 +186,16 @@ class Sequential:
         if interval.low > 1 / (1 + margin):
             reason = f"Same: {found} lies within the margin of {margin * 100:g}%."
             return Decision(Verdict.SAME, "within_margin", reason, interval, resolvable, estimate.count)
-        if "faster" in self.settings.passes:
-            reason = f"Not slower: {found} stays below the margin of {margin * 100:g}%; it may be faster."
-            return Decision(Verdict.SAME, "not_slower", reason, interval, resolvable, estimate.count)
-        return None
+        if "faster" not in self.settings.passes:
+            return None
+        if interval.high < 1 / (1 + margin):
+            reason = (
+                f"Likely faster: {found} lies beyond the margin of {margin * 100:g}%, though not at the level that allows "
+                f"for all cases.{_ADVICE}"
+            )
+            return Decision(Verdict.FASTER, "likely_faster", reason, interval, resolvable, estimate.count)
+        reason = f"Not slower: {found} stays below the margin of {margin * 100:g}%; it may be faster."
+        return Decision(Verdict.SAME, "not_slower", reason, interval, resolvable, estimate.count)
 
     def _undecided(self, case: str, together: PairEstimate) -> Decision:
         interval = together.interval(self._same_confidence)
