@@ -6,10 +6,11 @@ import pytest
 import torch
 from small_workload import ModuleUnderTest, SmallWorkload, case_of
 
-from trtgate.case import Precision
+from trtgate.case import Case, Precision
 from trtgate.errors import ParityError
 from trtgate.measure import parity
 from trtgate.policy import ParitySettings, ParityTolerance
+from trtgate.record import Parity
 
 SETTINGS = ParitySettings()
 _fingerprints = itertools.count()
@@ -71,8 +72,33 @@ def test_a_wrong_output_is_named_with_element_values_metric_and_bound(cpu_contex
     assert "beyond the bound 1e-05" in found.message
     assert "3 times plain PyTorch's" in found.message
     assert "worst at element [2, 7]: candidate 5, reference" in found.message
-    with pytest.raises(ParityError, match=r"^small-eager-fp32-b4-stream does not compute .*trtgate bisect small-eager"):
+    with pytest.raises(ParityError, match=r"^small-eager-fp32-b4-stream does not compute .*Run 'trtgate doctor'"):
         parity.require(found, case_of())
+
+
+@pytest.mark.parametrize(
+    ("case", "command"),
+    [
+        ("small-tensorrt_engine-fp16-b4-graph", "trtgate bisect small-tensorrt_engine-fp16-b4-graph"),
+        ("small-onnxruntime-int8-b4-stream", "trtgate bisect small-onnxruntime-int8-b4-stream"),
+        ("small-torch_tensorrt-fp8-b4s16-graph-cold", "trtgate bisect small-tensorrt_engine-fp8-b4s16-graph-cold"),
+        (
+            "small-inductor-bf16-b4s16-graph",
+            "pytest benchmarks/test_parity.py --workload small --backend eager --batch 4 --sequence-length 16 "
+            "--precision bf16",
+        ),
+        (
+            "small-eager-fp16-b4-graph",
+            "pytest benchmarks/test_parity.py --workload small --backend eager --batch 4 --precision fp32",
+        ),
+        ("small-eager-fp32-b4-stream", "trtgate doctor"),
+    ],
+)
+def test_a_failure_advises_a_command_that_takes_this_backend(case, command):
+    failed = Parity(passed=False, reference="float64", batches=1, outputs=(), metrics={}, message="It is wrong.")
+    with pytest.raises(ParityError) as caught:
+        parity.require(failed, Case.parse(case))
+    assert f"Run '{command}'" in caught.value.fix
 
 
 def test_the_second_output_is_compared_too(cpu_context):

@@ -14,7 +14,7 @@ import torch
 
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.backends.cuda_device import device_memory_of
-from trtgate.case import Case
+from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import ParityError
 from trtgate.measure.placement import infer, on_stream, place
 from trtgate.measure.reference import Reference, Tensors, reference, reference_key, relative_l2
@@ -99,8 +99,26 @@ def require(parity: Parity, case: Case) -> None:
     if not parity.passed:
         raise ParityError(
             f"{case.id} does not compute what the reference computes: {parity.message}",
-            f"Run 'trtgate bisect {case.id}' to find the layer where they part.",
+            _next_step(case),
         )
+
+
+def _next_step(case: Case) -> str:
+    """How to narrow a failure down; bisecting needs a backend that shows its intermediate tensors."""
+    if case.backend in (BackendName.TENSORRT_ENGINE, BackendName.ONNXRUNTIME):
+        return f"Run 'trtgate bisect {case.id}' to find the layer where they part."
+    if case.backend is BackendName.TORCH_TENSORRT:
+        engine = case.built_by(BackendName.TENSORRT_ENGINE, case.execution)
+        return f"Run 'trtgate bisect {engine.id}': the raw engine of this cell shows its layers."
+    sequence = f" --sequence-length {case.sequence}" if case.sequence is not None else ""
+    eager = (
+        f"pytest benchmarks/test_parity.py --workload {case.workload} --backend eager --batch {case.batch}{sequence}"
+    )
+    if case.backend is BackendName.INDUCTOR:
+        return f"Run '{eager} --precision {case.precision}': if eager PyTorch passes, what Inductor generated is wrong."
+    if case.precision is not Precision.FP32:
+        return f"Run '{eager} --precision fp32': if that passes, the precision is at fault, and not this PyTorch."
+    return "Run 'trtgate doctor': plain PyTorch at fp32 is not right on this machine, so nothing else can be judged."
 
 
 def _outputs_for(runner: Runner, inputs: Sequence[torch.Tensor], context: BuildContext) -> Tensors:
