@@ -1,12 +1,15 @@
 """trtgate inspect and trtgate bisect, called as a user calls them."""
 
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 
 from trtgate.backends import tensorrt_engine
 from trtgate.case import Precision
 from trtgate.cli import main
+from trtgate.measure.build_log import parse_build_log
 from trtgate.workloads import micro_models
 
 SAMPLE = "tests/data/engines/r18fp8_layers.json"
@@ -30,6 +33,75 @@ def test_inspecting_for_machines(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["facts"]["compute_layers"] == {"fp16": 1, "fp8": 20}
     assert len(found["census"]["layers"]) == 53
+
+
+LOG = "tests/data/engines/transformer_fp16_rtx_1.6"
+
+
+@pytest.mark.parametrize("prefix", ["", "[VERBOSE] ", "[11/23/2026-10:11:12] [V] [TRT] "])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_inspecting_a_builders_log(tmp_path, capsys, prefix, end):
+    recorded = gzip.decompress(Path(f"{LOG}.log.gz").read_bytes()).decode()
+    _, _, block = recorded.partition("Layers:")
+    log = tmp_path / "build.log"
+    said = f"{prefix}Building an engine.\n{prefix}Layers:{block.rstrip()}\n{prefix}Engine generation completed.\n"
+    log.write_bytes(said.replace("\n", end).encode())
+    assert main(["inspect", str(log), "--json"]) == 0
+    census = json.loads(capsys.readouterr().out)["census"]
+    wanted = parse_build_log(recorded.split("\n"))
+    assert [layer["name"] for layer in census["layers"]] == [layer.name for layer in wanted.layers]
+    assert [tuple(layer["sources"]) for layer in census["layers"]] == [layer.sources for layer in wanted.layers]
+    assert main(["inspect", str(log)]) == 0
+    assert "build.log  told by build log" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_log_of_another_file_is_refused(capsys, tmp_path):
+    log = tmp_path / "build.log"
+    log.write_text("nothing of layers")
+    assert main(["inspect", str(log)]) == 4
+    assert "The build log holds no list of layers" in capsys.readouterr().err
+
+
+def test_the_raw_output_of_a_module_of_engines_is_read_back(tmp_path, capsys):
+    """--raw of a torch_tensorrt case: one inspector document an engine, in a list."""
+    document = json.loads(Path(SAMPLE).read_text(encoding="utf-8"))
+    raw = tmp_path / "raw.json"
+    raw.write_text(json.dumps([document, document]))
+    assert main(["inspect", str(raw), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["facts"]["compute_layers"] == {"fp16": 2, "fp8": 40}
+    assert found["facts"]["origin"] == "torch_tensorrt"
+    raw.write_text(json.dumps([document, {"Layers": ["a"]}]))
+    assert main(["inspect", str(raw)]) == 4
+    assert "LAYER_NAMES_ONLY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"Inputs": 5}, "Inputs that cannot be read: 5"),
+        ({"Inputs": [{"Name": "x", "Dimensions": None}]}, "Inputs that cannot be read"),
+        ({"Outputs": [{"Name": "x", "Dimensions": ["a"]}]}, 'Outputs that cannot be read: "a"'),
+        ({"Constants": "weights"}, "Constants that cannot be read"),
+        ({"StreamId": "q"}, "StreamId that cannot be read"),
+        ({"Weights": {"Type": "Half", "Count": [1]}}, "Weights that cannot be read"),
+    ],
+)
+def test_malformed_inspector_json_is_refused_by_layer(tmp_path, capsys, fields, words):
+    path = tmp_path / "layers.json"
+    path.write_text(json.dumps({"Layers": [{"Name": "conv", "LayerType": "kgen", **fields}]}))
+    assert main(["inspect", str(path)]) == 4
+    captured = capsys.readouterr()
+    assert f"The layer 'conv' of the inspector's output has {words}" in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
+def test_inspecting_a_micro_model_by_its_case_id(tmp_path, capsys):
+    arguments = ["inspect", "conv_block-tensorrt_engine-fp16-b1-stream", "--cache-dir", str(tmp_path), "--json"]
+    assert main(arguments) == 0
+    facts = json.loads(capsys.readouterr().out)["facts"]
+    assert set(facts["compute"]["conv_residual"]["fused"]) == {"add_residual", "relu_residual"}
 
 
 def test_two_engines_against_each_other(capsys):
@@ -59,6 +131,10 @@ def test_inspecting_a_case_without_a_gpu(tmp_path, capsys):
         (["nothing.plan"], "neither a file nor a case id", 2),
         (["resnet19-tensorrt_engine-fp16-b8-graph"], "Did you mean 'resnet18'", 2),
         (["resnet18-eager-fp16-b8-stream"], "keeps no list of layers", 4),
+        (["conv_block-eager-fp16-b1-stream"], "Inspect conv_block-tensorrt_engine-fp16-b1-stream", 4),
+        (["conv_block-tensorrt_engine-fp16-b8-stream"], "asks for b8. Name it conv_block-tensorrt_engine-fp16-b1", 2),
+        (["conv_block-tensorrt_engine-int8-b1-stream"], "has no int8 form", 4),
+        (["conv_block-tensorrt_engine-fp16-b1-stream", "--profile", "3"], "is never run", 2),
         ([SAMPLE, "--profile", "3"], "needs inputs", 2),
         ([SAMPLE, "--raw", "/nonexistent/raw.json"], "cannot be written", 2),
         (["README.md"], "", 4),
@@ -84,10 +160,27 @@ def test_bisecting_a_planted_overflow(tmp_path, capsys):
     assert "more than FLOAT16 holds: an overflow" in printed
     assert "'query' FLOAT16, in the reference from" in printed
     assert main(["bisect", str(path), "--backend", "onnxruntime", "--json"]) == 1
-    culprit = json.loads(capsys.readouterr().out)["culprit"]
+    told = json.loads(capsys.readouterr().out)
+    assert "A tensor that is shown is not fused away" in told["warning"]
+    assert (told["tensors"], told["runs"]) == (7, 2)
+    culprit = told["culprit"]
     assert culprit["node"] == "scores"
     assert culprit["output"]["non_finite"] > 0
     assert [one["datatype"] for one in culprit["inputs"]] == ["FLOAT16", "FLOAT16"]
+
+
+def test_bisecting_a_micro_model_by_its_case_id(tmp_path, capsys):
+    assert main(["bisect", "overflow-onnxruntime-fp16-b1-stream", "--cache-dir", str(tmp_path)]) == 1
+    assert "the error jumps at node 'scores'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor", "torch_tensorrt"])
+def test_a_backend_that_shows_nothing_names_the_case_that_does(tmp_path, capsys, backend):
+    """At once, before anything is exported."""
+    case = f"resnet18-{backend}-fp16-b8-stream"
+    assert main(["bisect", case, "--cache-dir", str(tmp_path)]) == 4
+    assert "Run 'trtgate bisect resnet18-tensorrt_engine-fp16-b8-stream'" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_bisecting_what_is_right(tmp_path, capsys):

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from trtgate.errors import UnsupportedCaseError, UsageError
 from trtgate.measure.bisect import Bisection, TensorError, Tensors, bisect
 from trtgate.measure.float32_model import float32_twin
 from trtgate.measure.onnx_skeleton import load_skeleton
+from trtgate.measure.optimisation_run import micro_of
 from trtgate.measure.workplace import build_context, workload_of
 from trtgate.precision.tf32 import scope
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # Beyond ten times what parity allows for rounding at a model's end, no single tensor's error is rounding.
 _LIMIT_OVER_FLOOR = 10.0
+_SHOWING = (BackendName.TENSORRT_ENGINE, BackendName.ONNXRUNTIME)
 _DISTURBANCE = (
     "A tensor that is shown is not fused away, so what was compared may differ from the engine that parity judged."
 )
@@ -99,7 +101,13 @@ def _what(args: argparse.Namespace) -> tuple[Path, BackendName, Precision, dict[
     if path.suffix == ".onnx":
         # Through a case id, so that a misspelt backend or precision is refused like everywhere else.
         case = Case.parse(f"file-{args.backend}-{args.precision}-b1-stream")
+        _require_tensors(case.backend, "--backend tensorrt_engine or --backend onnxruntime")
         return path, case.backend, case.precision, _random_inputs(path, args.seed)
+    case = Case.parse(args.target)
+    _require_tensors(case.backend, f"'trtgate bisect {replace(case, backend=BackendName.TENSORRT_ENGINE).id}'")
+    if (micro := micro_of(case)) is not None:
+        written = micro.write(args.cache_dir / "onnx", case.precision)
+        return written, case.backend, case.precision, _random_inputs(written, args.seed)
     case, workload = workload_of(args.target, args.cache_dir)
     context = build_context(args.cache_dir)
     if case.backend is BackendName.TENSORRT_ENGINE and cuda_answer():
@@ -108,6 +116,15 @@ def _what(args: argparse.Namespace) -> tuple[Path, BackendName, Precision, dict[
         exported = onnx_export.export(workload, case, args.cache_dir, context.stopwatch)
     tensors = workload.inputs(case.batch, case.sequence, args.seed)
     return exported, case.backend, case.precision, dict(zip(workload.input_names, tensors, strict=True))
+
+
+def _require_tensors(backend: BackendName, instead: str) -> None:
+    """Refuse a backend without intermediate tensors before anything is exported for it."""
+    if backend not in _SHOWING:
+        raise UnsupportedCaseError(
+            f"{backend} does not show intermediate tensors.",
+            f"Run {instead}, which computes the same model from an ONNX graph.",
+        )
 
 
 def _random_inputs(path: Path, seed: int) -> dict[str, torch.Tensor]:
@@ -148,17 +165,12 @@ def _candidate(
             {name: value.cuda() for name, value in typed.items()} if torch.cuda.is_available() else typed,
             show=args.show,
         )
-    if backend is BackendName.ONNXRUNTIME:
-        if precision is Precision.BF16:
-            raise UnsupportedCaseError(
-                "ONNX Runtime's CPU provider has no bf16 kernels to bisect.", "Bisect the tensorrt_engine case."
-            )
-        arrays = {name: value.numpy() for name, value in typed.items()}
-        return OnnxRuntimeTensors(model, arrays, optimise=True, rounded=True)
-    raise UnsupportedCaseError(
-        f"{backend} does not show intermediate tensors.",
-        "Bisect the tensorrt_engine or the onnxruntime case of the same cell.",
-    )
+    if precision is Precision.BF16:
+        raise UnsupportedCaseError(
+            "ONNX Runtime's CPU provider has no bf16 kernels to bisect.", "Bisect the tensorrt_engine case."
+        )
+    arrays = {name: value.numpy() for name, value in typed.items()}
+    return OnnxRuntimeTensors(model, arrays, optimise=True, rounded=True)
 
 
 _TORCH_TYPES = {
@@ -176,7 +188,9 @@ def _show(found: Bisection, args: argparse.Namespace, limit: float) -> None:
     if args.json:
         culprit = None if found.culprit is None else asdict(found.culprit) | {"growth": _number(found.culprit.growth)}
         outputs = [asdict(one) for one in found.outputs]
-        print(json.dumps({"target": args.target, "limit": limit, "culprit": culprit, "outputs": outputs}, indent=1))
+        told = {"target": args.target, "limit": limit, "culprit": culprit, "outputs": outputs}
+        compared = {"tensors": len(found.seen), "runs": found.probes, "warning": _DISTURBANCE}
+        print(json.dumps(told | compared, indent=1))
         return
     if found.culprit is None:
         worst = max(found.outputs, key=lambda one: one.relative_l2)

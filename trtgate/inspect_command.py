@@ -7,13 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trtgate.case import Case
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
 from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
-from trtgate.measure.inspection import Inspected, census_from_json, inspect_plan
+from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan
 from trtgate.report.layers import show_difference, show_facts, show_layers
+
+_LOGS = (".log", ".txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="PLAN|CASE",
-        help="a serialised engine, an engine inspector's JSON (.json), a census (.census.json), or a case id",
+        help="a serialised engine, an engine inspector's JSON (.json), a builder's verbose log (.log, .txt), a census "
+        "(.census.json), or a case id",
     )
     parser.add_argument("--against", metavar="OTHER", help="print how PLAN|CASE differs from this one")
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="what a plan or JSON was built from, to count work")
+    parser.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="what a plan, JSON or log was built from, to count work"
+    )
     parser.add_argument("--layers", action="store_true", help="print every layer")
     parser.add_argument("--profile", type=int, default=0, metavar="N", help="time each layer in N inferences (GPU)")
     parser.add_argument("--json", action="store_true", help="print everything for machines")
@@ -58,16 +64,14 @@ def run(args: argparse.Namespace) -> None:
 def _inspect(target: str, args: argparse.Namespace) -> Inspected:
     path = Path(target)
     if not path.is_file():
-        from trtgate.measure.inspect_case import inspect_case
-        from trtgate.measure.workplace import build_context, is_case_id, workload_of
+        from trtgate.measure.workplace import is_case_id
 
         if not is_case_id(target):
             raise UsageError(
                 f"'{target}' is neither a file nor a case id.",
                 "Name a plan file, or a case such as resnet18-tensorrt_engine-fp16-b8-graph.",
             )
-        case, workload = workload_of(target, args.cache_dir)
-        return inspect_case(workload, case, build_context(args.cache_dir), profile_repeats=args.profile)
+        return _inspect_case(target, args)
     if args.profile:
         raise UsageError(
             f"--profile needs inputs, and {path} is a file.", "Profile the case that it was built for instead."
@@ -77,7 +81,35 @@ def _inspect(target: str, args: argparse.Namespace) -> Inspected:
     if path.suffix == ".json":
         text = _text(path)
         return Inspected(census_from_json(text, args.onnx), text)
+    if path.suffix in _LOGS:
+        return Inspected(_census_of_log(path, args.onnx))
     return Inspected(inspect_plan(path, args.onnx))
+
+
+def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
+    from trtgate.measure.inspect_case import inspect_case
+    from trtgate.measure.optimisation_run import inspect_micro, micro_of
+    from trtgate.measure.workplace import build_context, workload_of
+
+    case = Case.parse(target)
+    micro = micro_of(case)
+    if micro is None:
+        case, workload = workload_of(target, args.cache_dir)
+        return inspect_case(workload, case, build_context(args.cache_dir), profile_repeats=args.profile)
+    if args.profile:
+        raise UsageError(
+            f"--profile is {args.profile}, and the micro model '{micro.name}' is never run.", "Leave --profile out."
+        )
+    return inspect_micro(micro, case, build_context(args.cache_dir))
+
+
+def _census_of_log(path: Path, onnx_path: Path | None) -> Census:
+    try:
+        # Line by line, since a verbose log is large; and only at line feeds, since metadata holds other separators.
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            return census_from_build_log((line.rstrip("\r\n") for line in file), onnx_path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}).", "Name a builder's verbose log.") from None
 
 
 def _text(path: Path) -> str:

@@ -34,7 +34,10 @@ _FIELDS: Final = (
     ("Datatype", re.compile(r", Data[Tt]ype: ([^,]*)")),
     ("Format", re.compile(r", Format: (.*)$")),
 )
-_SEVERITY: Final = re.compile(r"^\[(?:VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR|[VIWEF])\] ")
+# The second form is trtexec's: "[11/23/2026-10:11:12] [V] [TRT] ".
+_SEVERITY: Final = re.compile(
+    r"^(?:\[[\d/:-]+\] )?\[(?:VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR|[VIWEF])\] (?:\[TRT\] )?"
+)
 
 
 def parse_build_log(lines: Iterable[str], *, runtime: str = "") -> Census:
@@ -70,7 +73,8 @@ def _blocks(lines: Iterable[str]) -> tuple[list[list[str]], bool]:
     inside = names_only = False
     for raw in _split(lines):
         line, prefixed = _SEVERITY.subn("", raw)
-        if prefixed or not line.strip():
+        # What follows the list has a severity in front, unless the log was kept without.
+        if prefixed or not line.startswith("Name: "):
             inside = False
         if line.strip() == "Layers:":
             inside = True

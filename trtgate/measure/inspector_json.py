@@ -5,7 +5,7 @@ Styles (anchored in the samples under tests/data and in NVIDIA's "Engine Inspect
 - 10.x and TensorRT-RTX 1.4: "Format/Datatype" holds ``Half`` (Myelin) or ``Row major linear FP16 format``; "Bindings".
 - 11.x and TensorRT-RTX 1.5 and newer: "Datatype" (sometimes "DataType") beside "Format"; "I/O Tensors", "Constants".
 
-torch-tensorrt's ``get_layer_info()`` is the same JSON.
+torch-tensorrt's ``get_layer_info()`` is the same JSON; a module of several engines makes a list of such documents.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ def parse_inspector_json(
             f"The inspector's output is not JSON ({error}): {text[:60]!r}.",
             "Name a file that holds what the engine inspector printed as JSON.",
         ) from None
+    if isinstance(data, list) and data and all(isinstance(item, dict) and "Layers" in item for item in data):
+        # One document an engine, as `trtgate inspect --raw` writes of a torch-tensorrt module.
+        parts = [item["Layers"] for item in data]
+        origin = "torch_tensorrt"
+        data = [layer for part in parts for layer in part] if all(isinstance(part, list) for part in parts) else []
     layers = data.get("Layers") if isinstance(data, dict) else data
     if not isinstance(layers, list) or not layers:
         raise InspectionError(
@@ -69,11 +74,11 @@ def _layer(item: Any) -> Layer:
     return make_layer(
         name=str(item["Name"]),
         kind=str(item.get("LayerType", "")),
-        inputs=_tensors(item.get("Inputs")),
-        outputs=_tensors(item.get("Outputs")),
-        constants=_tensors(item.get("Constants")) + _weights(item.get("Weights")),
+        inputs=_tensors(item, "Inputs"),
+        outputs=_tensors(item, "Outputs"),
+        constants=_tensors(item, "Constants") + _weights(item),
         tactic=str(item.get("TacticName", "")),
-        stream=int(item.get("StreamId", 0) or 0),
+        stream=_whole(item, "StreamId", item.get("StreamId") or 0),
         metadata=str(item.get("Metadata", "")),
     )
 
@@ -116,17 +121,41 @@ def tensor_use(fields: Mapping[str, Any], shape: tuple[int, ...]) -> TensorUse:
     return TensorUse(name=str(fields.get("Name", "")), shape=shape, datatype=kind, layout=layout)
 
 
-def _weights(item: Any) -> tuple[TensorUse, ...]:
+def _weights(layer: Mapping[str, Any]) -> tuple[TensorUse, ...]:
     """TensorRT's own layers tell of their kernel only its type and size: ``{"Type": "Half", "Count": 9408}``."""
+    item = layer.get("Weights")
     if not isinstance(item, Mapping) or not item.get("Count"):
         return ()
-    return (TensorUse(name=WEIGHTS, shape=(int(item["Count"]),), datatype=datatype_of(str(item.get("Type", "")))),)
+    count = _whole(layer, "Weights", item["Count"])
+    return (TensorUse(name=WEIGHTS, shape=(count,), datatype=datatype_of(str(item.get("Type", "")))),)
 
 
-def _tensors(items: Any) -> tuple[TensorUse, ...]:
-    # A constant may be a bare name in 10.x; it then has no shape or type to read.
-    return tuple(
-        tensor_use(item, tuple(int(extent) for extent in item.get("Dimensions", ())))
-        for item in items or ()
-        if isinstance(item, Mapping)
+def _tensors(layer: Mapping[str, Any], key: str) -> tuple[TensorUse, ...]:
+    items = layer.get(key) or ()
+    if not isinstance(items, (list, tuple)):
+        raise _malformed(layer, key, items)
+    found = []
+    for item in items:
+        # A constant may be a bare name in 10.x; it then has no shape or type to read.
+        if not isinstance(item, Mapping):
+            continue
+        extents = item.get("Dimensions", [])
+        if not isinstance(extents, list):
+            raise _malformed(layer, key, item)
+        found.append(tensor_use(item, tuple(_whole(layer, key, extent) for extent in extents)))
+    return tuple(found)
+
+
+def _whole(layer: Mapping[str, Any], key: str, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise _malformed(layer, key, value) from None
+
+
+def _malformed(layer: Mapping[str, Any], key: str, value: Any) -> InspectionError:
+    return InspectionError(
+        f"The layer '{layer['Name']}' of the inspector's output has {key} that cannot be read: "
+        f"{json.dumps(value)[:60]}.",
+        "Name a file that holds what the engine inspector printed as JSON, unchanged.",
     )

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from trtgate.backends import tensorrt_engine, trt_inspect
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Execution
-from trtgate.errors import OptimisationError
+from trtgate.errors import OptimisationError, UnsupportedCaseError, UsageError
 from trtgate.measure import inspection, optimisation
 from trtgate.measure.inspect_case import inspect_case
+from trtgate.measure.inspection import Inspected
 from trtgate.measure.precision_check import check_layer_precision
+from trtgate.workloads import micro_models, registry
 from trtgate.workloads.micro_models import MicroModel
 
 if TYPE_CHECKING:
@@ -45,6 +47,44 @@ def micro_case(model: MicroModel, precision: Precision) -> Case:
     return Case(model.name, BackendName.TENSORRT_ENGINE, precision, 1, None, Execution.STREAM)
 
 
+def micro_of(case: Case) -> MicroModel | None:
+    """The micro model that a case id names, None where it names a workload.
+
+    Raises:
+        UsageError: the id gives a micro model a shape, which is part of the model.
+    """
+    # A project's own workload of the same name comes first: a person wrote it for its cases.
+    if case.workload in registry.names() or case.workload not in micro_models.known():
+        return None
+    model = micro_models.get(case.workload)
+    if case.shape != "b1":
+        raise UsageError(
+            f"The micro model '{model.name}' has a fixed shape, and {case.id} asks for {case.shape}.",
+            f"Name it {micro_case(model, case.precision).id}.",
+        )
+    return model
+
+
+def inspect_micro(model: MicroModel, case: Case, context: BuildContext) -> Inspected:
+    """Build a micro model, for the GPU here or ahead of time, and ask it.
+
+    Raises:
+        UnsupportedCaseError: the case is not on tensorrt_engine, or the model has no such precision.
+        BackendAbsentError, BuildError, InspectionError: it cannot be built or read.
+    """
+    if case.backend is not BackendName.TENSORRT_ENGINE:
+        raise UnsupportedCaseError(
+            f"The micro model '{model.name}' is made for TensorRT's optimiser, and {case.id} is on {case.backend}.",
+            f"Inspect {micro_case(model, case.precision).id}.",
+        )
+    onnx_path = model.write(context.cache / "onnx", case.precision)
+    if not cuda_answer():
+        return Inspected(inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)[1])
+    plan = tensorrt_engine.plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=False)
+    text = trt_inspect.inspector_json(plan.content, case.id)
+    return Inspected(inspection.census_from_json(text, onnx_path, runtime=inspection.runtime_here()), text)
+
+
 def prove_micro(
     model: MicroModel, precision: Precision, context: BuildContext, settings: OptimisationSettings
 ) -> Proven:
@@ -55,13 +95,7 @@ def prove_micro(
         BackendAbsentError, BuildError, InspectionError: it cannot be built or read.
     """
     case = micro_case(model, precision)
-    onnx_path = model.write(context.cache / "onnx", precision)
-    if cuda_answer():
-        plan = tensorrt_engine.plan_of(onnx_path, precision, case.id, context, ahead_of_time=False)
-        text = trt_inspect.inspector_json(plan.content, case.id)
-        census = inspection.census_from_json(text, onnx_path, runtime=inspection.runtime_here())
-    else:
-        _, census = inspection.ensure_census(onnx_path, precision, case.id, context, ahead_of_time=True)
+    census = inspect_micro(model, case, context).census
     found = optimisation.check_micro(census, model, precision, settings, case.id)
     return _held(census, found, case)
 

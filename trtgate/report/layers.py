@@ -15,7 +15,8 @@ _STYLES = {"same": "dim", "changed": "yellow", "removed": "red", "added": "green
 def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = None) -> None:
     """Print the facts of a census (`trtgate.measure.compute_share.facts`)."""
     out = console or Console()
-    out.print(f"[bold]{title}[/bold]  {facts['runtime']}, told by {facts['origin'].replace('_', ' ')}")
+    told = f"told by {facts['origin'].replace('_', ' ')}"
+    out.print(f"[bold]{title}[/bold]  {', '.join(filter(None, (facts['runtime'], told)))}")
     rows = [
         ("layers", f"{facts['layers']}, of which {facts['kernels']} kernels"),
         ("layer types", _counts(facts["kinds"])),

@@ -95,6 +95,11 @@ def names() -> tuple[str, ...]:
     return tuple(name for name, model in _MODELS.items() if model.technique != "planted fault")
 
 
+def known() -> frozenset[str]:
+    """Every name that `get` takes, planted faults included."""
+    return frozenset(_MODELS)
+
+
 def get(name: str) -> MicroModel:
     """A micro model by name.
 
