@@ -174,8 +174,8 @@ class Sequential:
     def _within(self, case: str, estimate: PairEstimate) -> Decision | None:
         """Equivalence (two one-sided tests), or, where wins pass, proof of not being slower.
 
-        A case whose whole interval lies beyond the margin on the better side is not the same, even where allowing for
-        all cases of the suite keeps it from being a proven win. It is named as a likely one, for the sake of its reader.
+        A case whose whole interval lies beyond the margin on the better side is not the same, even where allowing
+        for all cases of the suite keeps it from being a proven win: it is named as a likely one.
         """
         interval = estimate.interval(self._same_confidence)
         margin = self._margin(case)
@@ -190,8 +190,8 @@ class Sequential:
             return None
         if interval.high < 1 / (1 + margin):
             reason = (
-                f"Likely faster: {found} lies beyond the margin of {margin * 100:g}%, though not at the level that allows "
-                f"for all cases.{_ADVICE}"
+                f"Likely faster: {found} lies beyond the margin of {margin * 100:g}%, though not at the level that "
+                f"allows for all cases.{_ADVICE}"
             )
             return Decision(Verdict.FASTER, "likely_faster", reason, interval, resolvable, estimate.count)
         reason = f"Not slower: {found} stays below the margin of {margin * 100:g}%; it may be faster."
