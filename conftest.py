@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixtures import collection, comparison, history, options, summary
+from fixtures import collection, comparison, ending, history, options, summary
 from fixtures.session import (  # noqa: F401 - fixtures, found by name
     STATE,
     buildable_case,
@@ -106,7 +106,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     """Save nothing as a baseline that did not pass; turn a full disk into a message."""
-    yield from history.finish(session)
+    yield from ending.finish(session)
 
 
 @pytest.hookimpl(wrapper=True)

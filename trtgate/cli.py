@@ -176,7 +176,7 @@ def _doctor(args: argparse.Namespace) -> ExitCode:
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("base", type=Path, metavar="BASE", help="a stored run, or a history folder for its newest one")
+    parser.add_argument("base", type=Path, metavar="BASE", help="a stored run, or a history folder for its baseline")
     parser.add_argument("head", type=Path, metavar="HEAD", help="the run that is judged")
     _add_policy(parser)
     outputs.add_arguments(parser)
@@ -184,7 +184,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _compare(args: argparse.Namespace) -> ExitCode:
     rules = _policy(args)
-    base, head = (_load(path, rules) for path in (args.base, args.head))
+    head = _load(args.head, rules)
+    base = _baseline(args.base, head, rules) if args.base.is_dir() else _load(args.base, rules)
     found = compare_runs(base.records, head.records, rules.judge)
     code = verdict_code((one.decision for one in found), rules.judge)
     notes = ["Stored runs are one process a side: weaker evidence than 'trtgate gate', which runs both live."]
@@ -210,15 +211,27 @@ def _load(path: Path, rules: policy.Policy) -> history.Run:
     return history.load_run(history.resolve(path, max_bytes=limit), max_bytes=limit)
 
 
+def _baseline(folder: Path, head: history.Run, rules: policy.Policy) -> history.Run:
+    limit = rules.store.max_file_bytes
+    cases = {record.case for record in head.records}
+    path = history.find_baseline(folder, head.identity, cases=cases, max_bytes=limit)
+    if path is None:
+        raise NothingComparedError(
+            f"{folder} holds no baseline of the machine, the stack and the cases of {head.path.name}.",
+            "Name a run, or accept one: trtgate accept RUN --reason '...'.",
+        )
+    return history.load_run(path, max_bytes=limit)
+
+
 def _add_accept(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a stored run, also one in rejected/")
-    parser.add_argument("--reason", required=True, help="why it may become the baseline; kept in the run")
+    parser.add_argument("--reason", required=True, help="why it is to be the baseline; kept in the run")
     _add_policy(parser)
 
 
 def _accept(args: argparse.Namespace) -> ExitCode:
     path = history.accept(args.run, args.reason, max_bytes=_policy(args).store.max_file_bytes)
-    print(f"Accepted: {path} is a baseline from now on.")
+    print(f"Accepted: {path} is the baseline of its machine, stack and cases from now on.")
     return ExitCode.PASS
 
 
@@ -268,7 +281,9 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> ExitCode:
     rules = _policy(args)
     records = history.merge([_load(path, rules).records for path in args.runs])
-    past = open_store(str(args.history)).series() if args.history is not None else ()
+    past = (
+        open_store(str(args.history), max_bytes=rules.store.max_file_bytes).series() if args.history is not None else ()
+    )
     targets = {"markdown": args.markdown, "html": args.html, "json": args.json}
     run_report.write(records, rules, past, targets)
     return ExitCode.PASS
@@ -277,7 +292,7 @@ def _report(args: argparse.Namespace) -> ExitCode:
 _OWN = {
     "doctor": ("say what this machine has and lacks", _add_doctor, _doctor),
     "compare": ("judge one stored run against another", _add_compare, _compare),
-    "accept": ("make a run a baseline, with a reason", _add_accept, _accept),
+    "accept": ("make a run the baseline, with a reason", _add_accept, _accept),
     "trend": ("find change points in the history and name their commits", _add_trend, _trend),
     "report": ("print stored runs as tables, markdown or a page", _add_report, _report),
 }

@@ -16,7 +16,7 @@ from trtgate.errors import RecordError, StorageError, UsageError
 from trtgate.record import Record
 from trtgate.store import history
 from trtgate.store.files import write_atomic
-from trtgate.store.history import RunStatus, accept, latest_comparable, load_run, merge, quarantine, save_run
+from trtgate.store.history import RunStatus, accept, find_baseline, load_run, merge, quarantine, save_run
 
 pytest_plugins = ["pytester"]
 
@@ -80,38 +80,13 @@ def test_a_file_saved_by_the_host_itself_is_read(pytester, monkeypatch, make_rec
     (path,) = history.run_paths(pytester.path / "h")
     assert path.parent.parent == pytester.path / "h"
     assert load_run(path).records == (record,)
-    assert latest_comparable(pytester.path / "h", record.identity) == path
+    assert find_baseline(pytester.path / "h", record.identity) == path
     moved = quarantine(path)
     assert load_run(moved).status == "failed"
     again = pytester.runpytest_subprocess(
         "--benchmark-compare", f"--benchmark-storage=file://{pytester.path}/h", "-p", "no:cacheprovider"
     )
     again.stderr.fnmatch_lines(["*Can't compare. No benchmark files*"])
-
-
-def test_the_latest_run_is_the_newest_that_passed_or_was_accepted(folder, make_record, cpu_only):
-    assert latest_comparable(folder, cpu_only) is None
-    first = save_run(folder, [make_record()], status=RunStatus.PASSED)
-    here = make_record().identity
-    save_run(folder, [make_record(identity=cpu_only)], status=RunStatus.PASSED)
-    failed = save_run(folder, [make_record()], status=RunStatus.FAILED, reason="1 test failed.")
-    assert failed.parent.name == "rejected"
-    assert latest_comparable(folder, here) == first
-    back = accept(failed, "The new driver is slower on purpose.")
-    assert back.parent == folder
-    assert not failed.exists()
-    assert back.name.startswith("0003_")
-    run = load_run(back)
-    assert (run.status, run.reason) == ("accepted", "The new driver is slower on purpose.")
-    assert json.loads(back.read_text())["trtgate"]["accepted_at"].startswith("20")
-    assert latest_comparable(folder, here) == back
-    assert latest_comparable(folder, here, before=back) == first
-
-
-def test_a_failed_run_in_place_is_never_the_latest(folder, make_record):
-    path = save_run(folder, [make_record()], status=RunStatus.PASSED)
-    _damaged(path, lambda data: data["trtgate"].update(status="failed"))
-    assert latest_comparable(folder, make_record().identity) is None
 
 
 def test_cpu_runs_compare_only_on_the_same_processor(cpu_only):
@@ -124,13 +99,6 @@ def test_gpu_runs_do_not_ask_for_the_same_processor(h100):
     assert history.same_stack(h100, h100.model_copy(update={"threads": 8, "cpu": "other"}))
     for change in ({"driver": "1"}, {"tensorrt": "11.0"}, {"tensorrt_flavour": "tensorrt"}, {"gpu": "L4"}):
         assert not history.same_stack(h100, h100.model_copy(update=change))
-
-
-def test_a_damaged_run_stops_the_search_for_a_baseline(folder, make_record):
-    save_run(folder, [make_record()], status=RunStatus.PASSED)
-    (folder / "0002_broken.json").write_text('{"benchmarks": [')
-    with pytest.raises(RecordError, match=r"0002_broken\.json is damaged or cut off at line 1"):
-        latest_comparable(folder, make_record().identity)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "\n"])
@@ -278,12 +246,3 @@ def test_the_default_matrix_stays_under_five_megabytes(folder, make_record):
     # What pytest-benchmark writes of the same rows is indented, which must not break the promise either.
     indented = json.dumps(json.loads(path.read_text()), indent=4)
     assert len(indented) < 5e6
-
-
-def test_a_run_of_a_part_does_not_hide_the_last_whole_one(tmp_path, make_record):
-    one, two = make_record(), make_record(case="resnet50-eager-fp16-b8-stream")
-    whole = save_run(tmp_path, [one, two], status=RunStatus.PASSED)
-    part = save_run(tmp_path, [one], status=RunStatus.PASSED)
-    assert latest_comparable(tmp_path, one.identity, cases={one.case, two.case}) == whole
-    assert latest_comparable(tmp_path, one.identity, cases={one.case}) == part
-    assert latest_comparable(tmp_path, one.identity, cases={"vit_b_16-eager-fp16-b8-graph"}) is None

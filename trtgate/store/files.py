@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +24,8 @@ _FIXES = {
     errno.ENOENT: "Check the path.",
     errno.EISDIR: "Name a file, not a folder.",
 }
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
@@ -80,13 +84,18 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def parse_json(text: str, source: str) -> Any:
-    """Parse strict JSON: no NaN, no infinity, no bottomless nesting.
+    """Parse strict JSON: no NaN, no infinity, no bottomless nesting, no text that cannot be written again.
 
     Raises:
-        RecordError: not JSON, with the line and column.
+        RecordError: not JSON, with the line and column; or JSON with a value that no record holds.
     """
+
+    def finite(digits: str) -> float:
+        value = float(digits)
+        return value if math.isfinite(value) else _refuse_constant(digits, source)
+
     try:
-        return json.loads(text, parse_constant=lambda name: _refuse_constant(name, source))
+        data = json.loads(text, parse_float=finite, parse_constant=lambda name: _refuse_constant(name, source))
     except json.JSONDecodeError as error:
         raise RecordError(
             f"{source} is damaged or cut off at line {error.lineno}, column {error.colno}: {error.msg}.",
@@ -94,6 +103,21 @@ def parse_json(text: str, source: str) -> Any:
         ) from None
     except RecursionError:
         raise RecordError(f"{source} is nested too deeply to be a record.", "Name a file that trtgate wrote.") from None
+    except ValueError as error:  # after JSONDecodeError, which is one: Python reads no integer of thousands of digits
+        raise RecordError(f"{source} holds a number that cannot be read ({error}).", "Record it again.") from None
+    if _SURROGATE.search(text):
+        _require_unicode(data, source)
+    return data
+
+
+def _require_unicode(data: Any, source: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can spell and UTF-8, and with it every store, cannot."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RecordError(
+            f"{source} holds {error.object[error.start]!a}, half of a character.", "Record it again."
+        ) from None
 
 
 def _refuse_constant(name: str, source: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """Histories: one folder a GPU and stack, one file a run, in pytest-benchmark's own format.
 
-A run enters as ``passed`` or ``failed``. Only runs that passed or were accepted by a person are baselines; failed ones
-are kept apart in ``rejected/``, where neither pytest-benchmark nor trtgate looks for the latest run.
+A run enters as ``passed`` or ``failed``. The baseline is the run that a person accepted last, and until there is one
+the first that passed. Failed runs are kept apart in ``rejected/``, where neither pytest-benchmark nor trtgate looks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "accept",
-    "latest_comparable",
+    "find_baseline",
     "load_run",
     "merge",
     "next_number",
@@ -70,7 +70,7 @@ def run_paths(folder: Path, *, rejected: bool = False) -> list[Path]:
 
 
 def resolve(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
-    """The run that an argument names: a file is itself, a folder its newest baseline.
+    """The run that an argument names: a file is itself, a folder its newest run that did not fail.
 
     Raises:
         StorageError: the folder holds no run that passed or was accepted.
@@ -88,7 +88,7 @@ def same_stack(one: Identity, other: Identity) -> bool:
     return not differences(one, other, Quantity.DEVICE, BackendName.EAGER)
 
 
-def latest_comparable(
+def find_baseline(
     folder: Path,
     identity: Identity,
     *,
@@ -96,10 +96,11 @@ def latest_comparable(
     before: Path | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Path | None:
-    """The run to compare with on this machine and stack, or None: the newest that is a baseline.
+    """The run to compare with on this machine and stack, or None.
 
-    Where the cases are named, it is the newest of those runs that hold the most of them, so that a run of a part of the
-    matrix does not hide the last whole one; a run that holds none of them is no baseline.
+    It is the run that a person accepted last. Until there is one it is the *first* that passed: a later one never takes
+    its place by itself, since a slower run passes too. Where the cases are named, a run that holds none of them is no
+    baseline, and of the accepted ones those that hold the most come first, so that a part does not hide a whole.
 
     A file that cannot be read stops the search with its error: stepping over it would move the baseline in silence.
 
@@ -114,20 +115,21 @@ def latest_comparable(
     if before is not None:
         paths = [path for path in paths if path.name < before.name]
     wanted = frozenset(cases)
-    best: Path | None = None
-    most = 0
-    for path in reversed(paths):
+
+    def held(path: Path) -> int:
+        """How many of the wanted cases a run holds; 0 where it is of another machine."""
         run = load_run(path, max_bytes=max_bytes)
-        if run.status not in (RunStatus.PASSED, RunStatus.ACCEPTED) or not same_stack(run.identity, identity):
-            continue
-        if not wanted:
-            return path
-        held = len(wanted & {record.case for record in run.records})
-        if held > most:
-            best, most = path, held
-        if most == len(wanted):
-            break
-    return best
+        if not same_stack(run.identity, identity):
+            return 0
+        return len(wanted & {record.case for record in run.records}) if wanted else 1
+
+    tops = {path: load_document(path, max_bytes)[host_format.KEY] for path in paths}
+    accepted = [path for path in paths if tops[path]["status"] == RunStatus.ACCEPTED]
+    accepted.sort(key=lambda path: (str(tops[path].get("accepted_at", "")), path.name), reverse=True)
+    best = max(accepted, key=held, default=None)  # of those that hold as many, the first
+    if best is not None and held(best):
+        return best
+    return next((path for path in paths if tops[path]["status"] == RunStatus.PASSED and held(path)), None)
 
 
 def save_run(
@@ -189,14 +191,14 @@ def next_number(folder: Path) -> str:
 
 
 def accept(path: Path, reason: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
-    """Make a run a baseline, with a reason; a run in ``rejected/`` returns to its folder under a new number.
+    """Make a run the baseline, with a reason; a run in ``rejected/`` returns to its folder under a new number.
 
     Returns:
         Where the run is now.
 
     Raises:
         UsageError: no reason.
-        RecordError: the run cannot be read.
+        RecordError: the run cannot be read, its samples included.
         StorageError: the folder cannot be written; the run is unchanged.
     """
     if not reason.strip():

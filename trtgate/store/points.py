@@ -196,8 +196,9 @@ def _spell(time: datetime) -> str:
 def _time(text: str, run: Run) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the first and the last day of the calendar have no UTC everywhere
         raise RecordError(
-            f"{run.path} has the time '{text}', which is not ISO 8601.", "Restore the file or record it again."
+            f"{run.path} has the time '{text}', which is no ISO 8601 time with a UTC.",
+            "Restore the file or record it again.",
         ) from None
-    return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)

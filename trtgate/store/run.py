@@ -18,7 +18,7 @@ DEFAULT_MAX_BYTES: Final = StoreSettings().max_file_bytes
 
 
 class RunStatus(StrEnum):
-    """What a run may be used for: PASSED and ACCEPTED are baselines, FAILED is evidence."""
+    """What a run may be used for: ACCEPTED and the first PASSED are baselines, FAILED is evidence."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -31,7 +31,7 @@ class Run:
 
     Attributes:
         path: its file.
-        status: whether it may be a baseline.
+        status: what it may be used for.
         reason: why it failed or was accepted; empty when it passed.
         commit: commit of its records, None where none was known.
         created_at: ISO 8601 time of the run.
@@ -63,7 +63,7 @@ def load_run(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Run:
     Raises:
         StorageError: the file is missing or unreadable.
         RecordError: damaged, cut off, too large, foreign, of a newer schema, without records, of more than one
-            machine, or with two records of the same case and quantity.
+            machine, with two records of the same case and quantity, or with samples that do not unpack.
     """
     data = load_document(path, max_bytes)
     top = data[host_format.KEY]
@@ -102,7 +102,7 @@ def load_document(path: Path, max_bytes: int) -> dict[str, Any]:
             f"{path} has history schema {version}; this release reads up to {host_format.SCHEMA}.",
             "Install the trtgate release that wrote it, or a newer one.",
         )
-    if top.get("status") not in set(RunStatus):
+    if top.get("status") not in list(RunStatus):  # no set: what stands there may be a list, which has no hash
         raise RecordError(
             f"{path} has the status {top.get('status')!r}, which is none of {', '.join(RunStatus)}.",
             "Restore the file or record it again.",
@@ -116,9 +116,21 @@ def _records(data: dict[str, Any], path: Path) -> Iterable[Record]:
             raise RecordError(f"{path}, row {number}, is not a benchmark.", "Restore the file or record it again.")
         # A row without our key is a benchmark of the user's own, which ran in the same session.
         if (ours := row.get("extra_info", {}).get(host_format.KEY)) is not None:
-            yield Record.from_json(ours, f"{path}, row {number},")
+            yield _record(ours, f"{path}, row {number},")
     for number, record in enumerate(data[host_format.KEY].get("records", []), start=1):
-        yield Record.from_json(record, f"{path}, trtgate record {number},")
+        yield _record(record, f"{path}, trtgate record {number},")
+
+
+def _record(data: Any, source: str) -> Record:
+    """One record whose samples have been unpacked once: what is damaged must show before anything is measured."""
+    record = Record.from_json(data, source)
+    try:
+        for series in (record.series, *(baseline.series for baseline in record.baselines.values())):
+            if series is not None:
+                _ = series.values
+    except RecordError as error:
+        raise RecordError(f"{source} '{record.case}', {record.quantity}: {error.problem}", error.fix) from None
+    return record
 
 
 def require_distinct(records: Iterable[Record], source: str) -> None:
