@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,66 @@ def test_trend_reads_the_same_from_parquet(stepped, capsys):
     shown = capsys.readouterr()
     assert "Added 0 records" in shown.err
     assert "24" in shown.out
+
+
+def test_a_history_is_not_buried_under_a_parquet_store(stepped, here, capsys):
+    assert _run("trend", "--ingest", "results") == ExitCode.USAGE
+    assert "trend --store OTHER --ingest results" in capsys.readouterr().err
+    assert not list(here.rglob("*.parquet"))
+    assert _run("trend", "--store", "store", "--ingest", "results", "--summary") == 0
+    next(here.glob("results/0001_*")).rename(here / "store" / "0001_stray.json")
+    assert _run("trend", "--store", "store") == ExitCode.USAGE  # which of the two is meant?
+    assert "0001_stray.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["duckdb", "pyarrow", "ruptures"])
+@pytest.mark.parametrize("arguments", [["trend"], ["trend", "--store", "store", "--ingest", "results"]])
+def test_a_missing_package_of_the_extra_is_named(stepped, monkeypatch, capsys, package, arguments):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(arguments) == ExitCode.INVALID
+    shown = capsys.readouterr().err
+    assert package in shown
+    assert "pip install 'trtgate[history]'" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("field", [{"commit": "\ud800"}, {"recorded_at": "0001-01-01T00:00:00+23:00"}])
+def test_trend_refuses_values_that_no_store_can_hold(runs, capsys, field):
+    path = runs(1.0, 1.0)
+    stored = json.loads(path.read_text())
+    for row in stored["benchmarks"]:
+        row["extra_info"]["trtgate"].update(field)
+    path.write_text(json.dumps(stored))
+    assert _run("trend") == ExitCode.USAGE
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_accept_refuses_what_it_could_not_write_again(runs, capsys):
+    path = runs(1.0, 1.0)
+    path.write_text(path.read_text().replace('"iterations":1', '"iterations":1e999'))
+    assert _run("accept", path, "--reason", "x") == ExitCode.USAGE
+    assert "1e999" in capsys.readouterr().err
+
+
+def test_compare_with_a_folder_is_with_its_baseline(runs, capsys, here):
+    first, slower = runs(1.0, 1.0), runs(3.0, 3.0)
+    assert _run("compare", "results", slower) == ExitCode.REGRESSION
+    assert first.name in capsys.readouterr().out
+    assert _run("accept", slower, "--reason", "Larger model.") == 0
+    (here / "trtgate.toml").write_text("[judge.margin]\ndevice = 0.5\n")
+    assert _run("compare", "results", slower) == ExitCode.PASS
+
+
+def test_report_holds_the_history_to_the_limit_of_the_policy(runs, here, capsys):
+    path = runs(1.0, 1.0)
+    (here / "small").mkdir()
+    small = here / "small" / path.name
+    small.write_bytes(path.read_bytes())
+    path.write_text(path.read_text() + " " * 200_000)
+    (here / "trtgate.toml").write_text(f"[store]\nmax_file_bytes = {small.stat().st_size + 1000}\n")
+    assert _run("report", small, "--html", "r.html") == 0
+    assert _run("report", small, "--html", "r.html", "--history", "results") == ExitCode.USAGE
+    assert "max_file_bytes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

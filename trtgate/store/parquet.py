@@ -6,7 +6,7 @@ always consistent and a store can be synchronised by any tool that copies files.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtgate.errors import RecordError, StorageError, UsageError
+from trtgate.errors import BackendAbsentError, RecordError, StorageError, UsageError
 from trtgate.store.files import make_folder, storage_error, sync_folder
 from trtgate.store.locking import folder_lock
 from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
@@ -58,7 +58,9 @@ class ParquetStore:
 
         Raises:
             StorageError: the folder cannot be written; what was there is unchanged.
+            BackendAbsentError: DuckDB or pyarrow is not installed.
         """
+        _require_packages()
         make_folder(self.folder)
         with folder_lock(self.folder):
             known = self._digests()
@@ -168,17 +170,23 @@ def connect() -> duckdb.DuckDBPyConnection:
     """A database in memory that reads files and reaches nothing else.
 
     Raises:
-        UsageError: DuckDB is not installed.
+        BackendAbsentError: DuckDB or pyarrow is not installed.
     """
-    for package in ("duckdb", "pyarrow"):
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(
-                f"Questions over many runs need the package {package}, which is not installed.",
-                "Run: pip install 'trtgate[history]'.",
-            )
+    _require_packages()
     import duckdb
 
     return duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "autoinstall_known_extensions": False})
+
+
+def _require_packages() -> None:
+    for package in ("duckdb", "pyarrow"):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise BackendAbsentError(
+                f"Questions over many runs need the package {package}, which is not installed.",
+                "Run: pip install 'trtgate[history]'.",
+            ) from None
 
 
 def query_series(
@@ -211,6 +219,7 @@ def _coded(table: pa.Table, name: str) -> Coded:
 
 @contextmanager
 def _reading(connect: Callable[[], duckdb.DuckDBPyConnection]) -> Iterator[duckdb.DuckDBPyConnection]:
+    _require_packages()
     import duckdb
 
     try:

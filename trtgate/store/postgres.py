@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from trtgate.errors import StorageError, UsageError
+from trtgate.errors import BackendAbsentError, StorageError
 from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
 from trtgate.store.run import Run
 
@@ -109,7 +109,7 @@ class PostgresStore:
         try:
             import psycopg
         except ImportError:
-            raise UsageError(
+            raise BackendAbsentError(
                 "A PostgreSQL store needs psycopg, which is not installed.", "Run: pip install 'trtgate[postgres]'."
             ) from None
         try:
