@@ -15,7 +15,8 @@ default=python3
 if [ -x "$here/.venv/bin/python" ]; then default=$here/.venv/bin/python; fi
 out=${OUT:-gate-report}
 mkdir -p "$out"
-rm -f "$out/samples.jsonl"
+# What an earlier gate left must not pass for this one's, whatever stops it.
+rm -f "$out/gate.md" "$out/gate.xml" "$out/gate.json" "$out/samples.jsonl"
 
 status=0
 "${PYTHON:-$default}" -m trtgate gate "$@" \

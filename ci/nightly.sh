@@ -6,7 +6,8 @@
 #
 # PYTHON chooses the interpreter; without it .venv's, else python3.
 # OUT (nightly-report) takes trend.json, trend.md and index.html.
-# Exit code: that of the measurement; the reports are written although a benchmark failed.
+# Exit code: that of the measurement, and where it passed, that of the first report that failed. The reports are written
+# although a benchmark failed; they need the extra `history`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,16 +15,24 @@ default=python3
 if [ -x .venv/bin/python ]; then default=.venv/bin/python; fi
 python=${PYTHON:-$default}
 out=${OUT:-nightly-report}
-mkdir -p "$out"
+mkdir -p "$out" results
+rm -f "$out/trend.json" "$out/trend.md" "$out/index.html"
 began=$(mktemp)
 trap 'rm -f "$began"' EXIT
 
 status=0
 "$python" -m pytest benchmarks --benchmark-autosave "$@" || status=$?
 
-"$python" -m trtgate trend --store results --json "$out/trend.json" --markdown "$out/trend.md"
+reports=0
+"$python" -m trtgate trend --store results --json "$out/trend.json" --markdown "$out/trend.md" || reports=$?
 run=$(find results -name '*.json' -newer "$began" -not -path '*/rejected/*' | sort | tail -n 1)
 if [ -n "$run" ]; then
-  "$python" -m trtgate report "$run" --history results --html "$out/index.html"
+  written=0
+  "$python" -m trtgate report "$run" --history results --html "$out/index.html" || written=$?
+  if [ "$reports" -eq 0 ]; then reports=$written; fi
 fi
+if [ "$reports" -ne 0 ]; then
+  echo "nightly: the measurement ended with exit code $status, and a report failed with $reports (see above)." >&2
+fi
+if [ "$status" -eq 0 ]; then status=$reports; fi
 exit "$status"

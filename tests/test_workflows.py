@@ -113,6 +113,65 @@ def test_the_gate_script_hands_on_the_exit_code_of_a_ref_that_does_not_exist(tmp
     assert "Traceback" not in done.stderr
 
 
+def test_the_gate_script_shows_nothing_of_an_earlier_gate(tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("gate.md", "gate.xml", "gate.json", "samples.jsonl"):
+        (tmp_path / "out" / name).write_text("all the same")
+    summary = tmp_path / "summary.md"
+    environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(tmp_path / "out"), "PYTHONPATH": str(ROOT)}
+    environment["GITHUB_STEP_SUMMARY"] = str(summary)
+    command = [ROOT / "ci/gate.sh", "no-such-ref"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert not summary.exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+_PYTHON = """#!/usr/bin/env bash
+# Stands in for the interpreter: exit codes by what is called.
+case "$*" in
+  "-m pytest"*) exit "$MEASURED" ;;
+  "-m trtgate trend"*) exit "$TREND" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("measured", "trend", "ends"), [(0, 0, 0), (1, 0, 1), (1, 4, 1), (0, 4, 4)])
+def test_a_report_that_fails_does_not_hide_how_the_measurement_ended(tmp_path, measured, trend, ends):
+    shutil.copytree(ROOT / "ci", tmp_path / "ci")
+    (tmp_path / "python").write_text(_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "OUT": str(tmp_path / "out")}
+    environment |= {"MEASURED": str(measured), "TREND": str(trend)}
+    done = subprocess.run([tmp_path / "ci/nightly.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == ends, done.stderr
+    said = f"the measurement ended with exit code {measured}, and a report failed with {trend}"
+    assert (said in done.stderr) is (trend != 0)
+
+
+def test_nightly_installs_what_its_reports_need():
+    (install,) = (s["run"] for s in _steps(_load(ROOT / ".github/workflows/nightly.yml")) if s.get("name") == "Install")
+    assert "history" in install.partition("EXTRAS=")[2].split(",")
+
+
+def test_the_gate_installs_without_a_makefile_of_ours():
+    steps = _steps(_load(ROOT / ".github/workflows/gate.yml"))
+    (install,) = (step for step in steps if step.get("name") == "Install")
+    assert "make" not in install["run"]
+    assert install["run"].splitlines() == [
+        "python3 -m venv base/.venv",
+        'base/.venv/bin/pip install --quiet "$TRTGATE"',
+    ]
+
+
+def test_the_guide_and_the_workflow_ask_for_approval_before_there_is_a_runner():
+    guide = " ".join((ROOT / "docs/guide-ten-minutes.md").read_text().split())
+    setting = "Require approval for all external contributors"
+    assert setting in guide
+    assert guide.index(setting) < guide.index("self-hosted runner](")
+    assert setting in (ROOT / ".github/workflows/gate.yml").read_text()
+
+
 _GH = """#!/usr/bin/env bash
 # Stands in for GitHub: remembers the titles of issues in a file.
 case "$1 $2" in
