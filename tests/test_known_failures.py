@@ -1,0 +1,50 @@
+"""The known failures of this repository name exactly the rows that were seen to fail."""
+
+from pathlib import Path
+
+import pytest
+
+from trtgate.case import Case
+from trtgate.policy import load
+from trtgate.record import Identity
+from trtgate.workloads import registry
+
+POLICY = load(Path(__file__).parents[1] / "trtgate.toml")
+INT8_CONVOLUTIONS = {
+    "resnet18",
+    "resnet50",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_b_16",
+    "swin_t",
+}
+
+
+@pytest.fixture
+def identity():
+    absent = dict.fromkeys(("gpu", "architecture", "driver", "cuda", "torch_tensorrt", "onnxruntime"))
+    stack = {"tensorrt_flavour": "tensorrt_rtx", "tensorrt": "1.6.1.120", "torch": "2.14.1", "python": "3.12"}
+    return Identity(cpu="a CPU", threads=2, **stack, **absent)
+
+
+def known(identity, workload, backend, precision):
+    sequence = registry.default_sequence(workload)
+    shape = "b8" if sequence is None else f"b8s{sequence}"
+    return POLICY.known_failure_for(Case.parse(f"{workload}-{backend}-{precision}-{shape}-graph"), identity)
+
+
+@pytest.mark.parametrize("workload", registry.names())
+def test_int8_convolutions_are_expected_to_fail_on_tensorrt_rtx_and_nothing_else_is(identity, workload):
+    found = known(identity, workload, "tensorrt_engine", "int8")
+    assert (found is not None) == (workload in INT8_CONVOLUTIONS)
+    assert found is None or (found.stage == "build" and "cudnn_impl.cpp" in found.reason)
+    assert known(identity, workload, "onnxruntime", "int8") is None
+    assert known(identity, workload, "tensorrt_engine", "fp8") is None
+
+
+def test_other_runtimes_are_expected_to_build_them(identity):
+    assert (
+        known(identity.model_copy(update={"tensorrt_flavour": "tensorrt"}), "resnet50", "tensorrt_engine", "int8")
+        is None
+    )
