@@ -12,7 +12,7 @@ from engine_samples import FOLDER, logged
 from onnx import TensorProto
 
 from trtgate.backends import tensorrt_engine, trt_runtime
-from trtgate.backends.base import BuildContext
+from trtgate.backends.base import YES, BuildContext
 from trtgate.backends.plan_header import read_header
 from trtgate.case import Precision
 from trtgate.errors import BackendAbsentError, InspectionError, PlanError
@@ -73,6 +73,24 @@ def test_a_plan_of_another_version_and_a_file_that_is_no_plan_are_told_apart(pla
         plan.write_bytes(header("1.6.1.120")[:cut])
         with pytest.raises(PlanError, match=f"is truncated: it has {cut} bytes"):
             inspection.inspect_plan(plan)
+
+
+@needs_builder
+def test_a_plan_that_the_runtime_refuses_is_explained_by_its_header(plan, monkeypatch):
+    """The real runtime reads the mapped file. It can be made without a GPU, and then refuses everything."""
+    monkeypatch.setattr("trtgate.backends.trt_inspect.cuda_answer", lambda: YES)
+    plan.write_bytes(header("1.0.0.7"))
+    with pytest.raises(PlanError, match=r"could not be deserialised: .*It was built by tensorrt_rtx 1\.0\.0\.7, and"):
+        inspection.inspect_plan(plan)
+    plan.write_bytes(header(trt_runtime.versions()[1]))
+    with pytest.raises(PlanError, match=r"could not be deserialised: .*the GPU model that it was built for"):
+        inspection.inspect_plan(plan)
+    plan.write_bytes(b"# trtgate\nA pytest suite, and no plan at all")
+    with pytest.raises(
+        PlanError, match=r"could not be deserialised: .*does not begin as a serialised engine"
+    ) as refused:
+        inspection.inspect_plan(plan)
+    assert "cache" not in str(refused.value)
 
 
 @needs_builder
