@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Measures the default matrix, adds the run to results/ if it passed, and searches the history for change points.
+# Measures the default matrix and its int8 and fp8 rows, adds the run to results/ if it passed, and searches the history for change points.
 # By hand or by any CI:
 #
-#   ci/nightly.sh                                    any option of pytest goes
+#   ci/nightly.sh                                    any option of pytest goes; --precision names others instead
 #
 # PYTHON chooses the interpreter; without it .venv's, else python3.
 # OUT (nightly-report) takes trend.json, trend.md and index.html.
 # Exit code: that of the measurement, and where it passed, that of the first report that failed. The reports are written
-# although a benchmark failed; they need the extra `history`.
+# although a benchmark failed; they need the extra `history`, and int8 and fp8 the extra `quantize`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,7 @@ began=$(mktemp)
 trap 'rm -f "$began"' EXIT
 
 status=0
-"$python" -m pytest benchmarks --benchmark-autosave "$@" || status=$?
+"$python" -m pytest benchmarks --quantised --benchmark-autosave "$@" || status=$?
 
 reports=0
 "$python" -m trtgate trend --store results --json "$out/trend.json" --markdown "$out/trend.md" || reports=$?

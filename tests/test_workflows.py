@@ -151,7 +151,18 @@ def test_a_report_that_fails_does_not_hide_how_the_measurement_ended(tmp_path, m
 
 def test_nightly_installs_what_its_reports_need():
     (install,) = (s["run"] for s in _steps(_load(ROOT / ".github/workflows/nightly.yml")) if s.get("name") == "Install")
-    assert "history" in install.partition("EXTRAS=")[2].split(",")
+    assert {"history", "quantize"} <= set(install.partition("EXTRAS=")[2].split(","))
+
+
+def test_nightly_asks_for_the_quantised_rows(tmp_path):
+    shutil.copytree(ROOT / "ci", tmp_path / "ci")
+    (tmp_path / "python").write_text('#!/usr/bin/env bash\nif [ "$2" = pytest ]; then echo "$*" > command; fi\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "OUT": str(tmp_path / "out")}
+    subprocess.run([tmp_path / "ci/nightly.sh", "--batch", "4"], env=environment, check=True)
+    command = (tmp_path / "command").read_text().split()
+    assert "--quantised" in command  # tests/fixtures/test_matrix.py: what it means
+    assert command[-2:] == ["--batch", "4"]
 
 
 def test_the_gate_installs_without_a_makefile_of_ours():
