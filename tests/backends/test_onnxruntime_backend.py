@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnxruntime
 import pytest
 import torch
 
+from trtgate import artefacts
 from trtgate.backends import onnxruntime as backend_file
 from trtgate.backends import registry
-from trtgate.backends.base import BuildContext
+from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import BackendName, Case, Execution, Precision
 from trtgate.errors import BuildError, UnsupportedCaseError
 from trtgate.precision.cast import cast_inputs, prepare
@@ -45,6 +49,52 @@ def test_facts_hold_what_shapes_the_time(workload: Workload, warm_context: Build
         "force_spinning_stop": True,
     }
     assert (warm_context.cache / "onnxruntime" / facts.details["optimised_model"]).is_file()
+
+
+def _outputs(runner: Runner, workload: Workload) -> list[torch.Tensor]:
+    runner.bind(workload.inputs(2, None, 3))
+    runner.enqueue()
+    return [output.clone() for output in runner.outputs()]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_the_optimised_model_is_used_again_and_computes_the_same(
+    workload: Workload, context: BuildContext, precision: Precision
+) -> None:
+    case = Case("tiny", ORT, precision, 2)
+    found, files = [], []
+    for _ in range(2):
+        with registry.get(ORT).build(workload, case, context) as runner:
+            found.append((runner.facts.from_cache, runner.facts.layers, _outputs(runner, workload)))
+        files.append({path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in _optimised(context)})
+    (first, again), outputs = [one[:2] for one in found], [one[2] for one in found]
+    assert (first[0], again[0]) == (False, True)
+    assert first[1] == again[1]
+    assert all(torch.equal(*pair) for pair in zip(*outputs, strict=True))
+    assert files[0] == files[1]
+    # As one session does it that optimises and runs at once.
+    (model,) = (context.cache / "onnx").glob("*.onnx")
+    direct = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    inputs = cast_inputs(workload.inputs(2, None, 3), precision)
+    fed = {stated.name: value.numpy() for stated, value in zip(direct.get_inputs(), inputs, strict=True)}
+    for ours, theirs in zip(outputs[1], direct.run(list(workload.output_names), fed), strict=True):
+        torch.testing.assert_close(ours, torch.from_numpy(theirs), rtol=0, atol=0)
+
+
+def test_a_torn_or_edited_optimised_model_is_made_again(workload: Workload, context: BuildContext) -> None:
+    case = Case("tiny", ORT, Precision.FP32, 2)
+    with registry.get(ORT).build(workload, case, context) as runner:
+        right = _outputs(runner, workload)
+    (path,) = _optimised(context)
+    path.write_bytes(path.read_bytes()[:-100])
+    with registry.get(ORT).build(workload, case, context) as runner:
+        assert not runner.facts.from_cache
+        assert all(torch.equal(*pair) for pair in zip(right, _outputs(runner, workload), strict=True))
+    assert artefacts.intact(path)
+
+
+def _optimised(context: BuildContext) -> list[Path]:
+    return sorted((context.cache / "onnxruntime").glob("*.onnx"))
 
 
 def test_closing_twice_does_no_harm(workload: Workload, warm_context: BuildContext) -> None:
