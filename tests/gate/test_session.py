@@ -15,7 +15,7 @@ from trtgate.policy import Policy
 @pytest.fixture
 def session(tmp_path):
     side = Side("base", "here", Path(sys.executable), tmp_path)
-    station = Station("cpu", tmp_path / "cache", tmp_path, tmp_path, {}, {}, 1.0)
+    station = Station("cpu", tmp_path / "cache", tmp_path, tmp_path, {}, {}, {}, 1.0)
 
     def made(**settings):
         policy = Policy.model_validate({"gate": settings})

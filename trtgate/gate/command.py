@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
                 logs=cache / "gate_logs" / Path(scratch).name,
                 measure=policy.measure.model_dump(mode="json"),
                 parity=policy.parity.model_dump(mode="json"),
+                calibration=policy.calibration.model_dump(mode="json"),
                 timeout_s=policy.gate.timeout_seconds,
             ),
             say=_say,

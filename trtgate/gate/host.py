@@ -29,7 +29,9 @@ from trtgate.measure.memory import measure_build
 from trtgate.measure.placement import on_stream, place
 from trtgate.measure.timing import BuildStopwatch, Sampler
 from trtgate.policy import MeasureSettings, ParitySettings
+from trtgate.policy_calibration import CalibrationSettings
 from trtgate.precision import tf32
+from trtgate.precision.calibration import CalibrationSpec
 from trtgate.workloads import registry as workloads
 from trtgate.workloads.base import Workload
 
@@ -54,9 +56,18 @@ class Host:
         shared: folder for what does not depend on the build: trained weights and datasets.
         measure: fields of `MeasureSettings`, equal on both sides.
         parity: fields of `ParitySettings`.
+        calibration: fields of `CalibrationSettings`.
     """
 
-    def __init__(self, device: str, cache: Path, shared: Path, measure: dict[str, Any], parity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        device: str,
+        cache: Path,
+        shared: Path,
+        measure: dict[str, Any],
+        parity: dict[str, Any],
+        calibration: dict[str, Any],
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendAbsentError(
                 f"torch {torch.__version__} sees no CUDA device.", "Run 'trtgate doctor', or gate with '--device cpu'."
@@ -67,6 +78,7 @@ class Host:
         self._shared = shared
         self._measure = MeasureSettings.model_validate(measure)
         self._parity = ParitySettings.model_validate(parity)
+        self._calibration = CalibrationSpec.of(CalibrationSettings.model_validate(calibration))
         self._entries: dict[str, _Entry] = {}
         self._inners: dict[str, Runner] = {}  # by case id, what its lengthened runners share
         self._monitor = devices.Monitor(self._device)
@@ -212,7 +224,7 @@ class Host:
         return False
 
     def _context(self, stopwatch: BuildStopwatch) -> BuildContext:
-        return BuildContext(self._device, self._stream, self._cache, stopwatch)
+        return BuildContext(self._device, self._stream, self._cache, stopwatch, self._calibration)
 
     def _workload(self, case: Case) -> Workload:
         return workloads.get(case.workload, cache=self._shared)

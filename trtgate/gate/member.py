@@ -29,6 +29,7 @@ class Station:
         logs: folder for what workers print.
         measure: fields of `MeasureSettings`.
         parity: fields of `ParitySettings`.
+        calibration: fields of `CalibrationSettings`.
         timeout_s: longest wait for one reply.
     """
 
@@ -38,6 +39,7 @@ class Station:
     logs: Path
     measure: Mapping[str, Any]
     parity: Mapping[str, Any]
+    calibration: Mapping[str, Any]
     timeout_s: float
 
 
@@ -119,6 +121,7 @@ class Member:
                 shared=str(self.station.shared),
                 measure=dict(self.station.measure),
                 parity=dict(self.station.parity),
+                calibration=dict(self.station.calibration),
             )
         except WorkerLostError as error:
             self.close()

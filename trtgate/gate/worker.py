@@ -78,6 +78,7 @@ def _open_host(message: dict[str, Any]) -> Any:
         shared=Path(message["shared"]),
         measure=message["measure"],
         parity=message["parity"],
+        calibration=message.get("calibration", {}),  # an older gate sends none: the defaults, as it always had them
     )
 
 

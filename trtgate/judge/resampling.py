@@ -74,14 +74,24 @@ class Rates:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Draws from recorded pairs of one case, without replacement while there are enough of them.
+
+    Attributes:
+        log_ratios: log(head / base), one a recorded pair.
+    """
+
+    log_ratios: tuple[float, ...]
+
+    def __call__(self, count: int, rng: np.random.Generator) -> _Array:
+        """So many of the recorded pairs, in random order."""
+        return rng.choice(self.log_ratios, size=count, replace=count > len(self.log_ratios))
+
+
 def from_pairs(log_ratios: Sequence[float] | _Array) -> Draw:
-    """Draw from recorded pairs of one case, without replacement while there are enough of them."""
-    recorded = np.asarray(log_ratios, dtype=np.float64)
-
-    def draw(count: int, rng: np.random.Generator) -> _Array:
-        return rng.choice(recorded, size=count, replace=count > recorded.size)
-
-    return draw
+    """Draw from recorded pairs of one case; what is returned can be sent to another process."""
+    return Recorded(tuple(float(ratio) for ratio in log_ratios))
 
 
 def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> Rates:

@@ -1,0 +1,47 @@
+"""Both sides of a gate calibrate quantised cases as the policy says."""
+
+import torch
+
+from trtgate.gate import host as hosts
+from trtgate.gate import worker
+from trtgate.workloads.base import Workload
+
+
+class Small(Workload):
+    name = "small"
+    input_names = ("values",)
+    output_names = ("logits",)
+    fingerprint = "small 1"
+
+    def module(self):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return torch.nn.Linear(32, 16).eval().requires_grad_(False)
+
+    def inputs(self, batch, sequence, seed):
+        return (torch.randn(batch, 32, generator=torch.Generator().manual_seed(seed)),)
+
+
+def calibration_of_a_build(tmp_path, monkeypatch, **message):
+    monkeypatch.setattr(hosts.workloads, "get", lambda name, **source: Small())
+    start = {"op": "start", "device": "cpu", "cache": str(tmp_path), "shared": str(tmp_path), "measure": {}}
+    host = worker._open_host({**start, "parity": {}, **message})
+    try:
+        host.build("candidate", "small-onnxruntime-int8-b2-stream")
+        details = host._entries["candidate"].runner.facts.details
+        assert host.parity("candidate")["passed"]
+    finally:
+        host.close()
+    assert len(list((tmp_path / "quantised").glob("*.onnx"))) == 1  # the reference is of the same model
+    return details["calibration"]
+
+
+def test_a_worker_calibrates_as_it_is_told(tmp_path, monkeypatch):
+    told = {"method": "entropy", "count": 5, "seed": 4}
+    found = calibration_of_a_build(tmp_path, monkeypatch, calibration=told)
+    assert found.items() >= told.items()
+
+
+def test_a_worker_that_is_told_nothing_takes_the_defaults(tmp_path, monkeypatch):
+    found = calibration_of_a_build(tmp_path, monkeypatch)
+    assert (found["method"], found["count"], found["seed"]) == ("max", 64, 0)
