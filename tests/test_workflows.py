@@ -184,28 +184,63 @@ def test_the_guide_and_the_workflow_ask_for_approval_before_there_is_a_runner():
 
 
 _GH = """#!/usr/bin/env bash
-# Stands in for GitHub: remembers the titles of issues in a file.
+# Stands in for GitHub: remembers issues in a file.
 case "$1 $2" in
-  "issue list") cat "$STORE" ;;
-  "issue create") echo "$4" >> "$STORE" ;;
+  "issue list") jq -s . "$STORE" ;;
+  "issue create") jq -n --arg title "$4" --arg body "$6" '{title: $title, body: $body}' >> "$STORE" ;;
 esac
 """
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
-def test_one_issue_a_change_point_however_often_it_runs(tmp_path):
+@pytest.fixture
+def nights(tmp_path):
+    """Runs the script on one night's change points and returns the titles of all issues so far."""
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/gh").write_text(_GH)
     (tmp_path / "bin/gh").chmod(0o755)
-    (tmp_path / "store").touch()
-    change = {"case": "resnet18-eager-fp16-b8-graph", "quantity": "device", "stack": "h100", "before": "a" * 40}
-    change |= {"ratio": 1.05, "low": 1.04, "high": 1.06, "confidence": 0.99, "runs_after": 4}
-    points = [{**change, "after": "b" * 40}, {**change, "after": "c" * 40}]
-    (tmp_path / "trend.json").write_text(json.dumps({"change_points": points}))
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "STORE": str(tmp_path / "store")}
-    for _ in range(2):
+    store = tmp_path / "store"
+    store.touch()
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "STORE": str(store)}
+
+    def night(*changes):
+        shared = {"case": "resnet18-eager-fp16-b8-graph", "quantity": "device", "stack": "h100", "before": "a" * 40}
+        shared |= {"ratio": 1.05, "low": 1.04, "high": 1.06, "confidence": 0.99, "runs_after": 4}
+        points = [{**shared, **change} for change in changes]
+        (tmp_path / "trend.json").write_text(json.dumps({"change_points": points}))
         subprocess.run([ROOT / "ci/open_issues.sh", tmp_path / "trend.json"], env=environment, check=True)
-    titles = (tmp_path / "store").read_text().splitlines()
-    assert titles == [
-        f"Performance change: resnet18-eager-fp16-b8-graph device at {sha * 12} on h100" for sha in ("b", "c")
+        decoder, text, found = json.JSONDecoder(), store.read_text(), []
+        while text.strip():
+            issue, end = decoder.raw_decode(text.lstrip())
+            text = text.lstrip()[end:]
+            found.append(issue["title"])
+        return found
+
+    return night
+
+
+def _step(after, *candidates, **fields):
+    return {"after": after * 40, "candidates": [sha * 40 for sha in (*candidates, after)], **fields}
+
+
+def _title(sha, *, way="slower", stack="h100"):
+    return f"Performance change: resnet18-eager-fp16-b8-graph device {way} at {sha * 12} on {stack}"
+
+
+def test_one_issue_a_change_point_however_often_it_runs(nights):
+    for _ in range(2):
+        assert nights(_step("b"), _step("c")) == [_title("b"), _title("c")]
+
+
+def test_a_step_whose_place_moves_with_more_nights_is_the_same_issue(nights):
+    assert nights(_step("c", "a", "b", "d", "e")) == [_title("c")]
+    assert nights(_step("d", "d")) == [_title("c")]  # the first night held it possible
+    assert nights(_step("f", "c", "e")) == [_title("c")]  # this night holds the first night's place possible
+    known = [_title("c"), _title("9")]
+    assert nights(_step("9", "8")) == known
+    assert nights(_step("c", ratio=0.9), _step("c", stack="l4")) == [
+        *known,
+        _title("c", way="faster"),
+        _title("c", stack="l4"),
     ]

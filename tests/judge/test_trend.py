@@ -116,6 +116,43 @@ def test_noise_alone_hardly_ever_looks_like_a_step(phi, most):
     assert sum(bool(change_points(history(100, seed, phi), SETTINGS)) for seed in range(150)) <= most
 
 
+def test_three_percent_of_spikes_cost_about_one_false_alarm_in_a_hundred_histories():
+    found = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        values = 1e-3 * np.exp(0.01 * random.standard_normal(100))
+        values[random.random(100) < 0.03] *= 1.3
+        found += bool(change_points(values, SETTINGS))
+    assert found <= 9
+
+
+def test_more_nights_move_a_step_within_its_whereabouts():
+    known = total = held = 0
+    for seed in range(15):
+        values = history(130, seed)
+        values[60:] *= 1.03
+        first = None
+        for runs in range(66, 131, 4):
+            for change in change_points(values[:runs], SETTINGS):
+                low, high = change.whereabouts
+                assert low <= change.index <= high
+                total, held = total + 1, held + (low <= 60 <= high)
+                first = first or change
+                old_low, old_high = first.whereabouts
+                known += old_low - 1 <= change.index <= old_high or low - 1 <= first.index <= high
+    assert total > 150
+    assert held / total > 0.95  # where the step truly is
+    assert known == total  # nobody is told twice of one step
+
+
+def test_the_place_of_a_large_step_is_certain():
+    values = history(100)
+    values[40:] *= 1.2
+    values[39] *= 2  # a spike, which may belong to either side
+    (change,) = change_points(values, SETTINGS)
+    assert change.whereabouts == (40, 40)
+
+
 @given(st.floats(1e-6, 1e6), st.integers(0, 20))
 @settings(max_examples=20, deadline=None)
 def test_the_unit_does_not_matter_and_time_runs_both_ways(scale, seed):

@@ -163,8 +163,10 @@ def test_readme_tables_have_every_time_and_what_it_means(rows):
 
 
 def test_trends_in_every_form():
-    step = ChangePoint(6, "a" * 40, "b" * 40, Interval(1.2, 1.19, 1.21, 0.99), 1e-9, 6)
-    found = trends.Trend((trends.Finding("h100", "resnet18-eager-fp16-b8-stream", "device", step),), 2, 24, 1)
+    step = ChangePoint(6, "a" * 40, "b" * 40, Interval(1.2, 1.19, 1.21, 0.99), 1e-9, 6, (6, 7))
+    found = trends.Trend(
+        (trends.Finding("h100", "resnet18-eager-fp16-b8-stream", "device", step, ("a" * 40, "b" * 40)),), 2, 24, 1
+    )
     text = io.StringIO()
     trends.show(found, Console(file=text, width=120))
     assert "aaaaaaaaaaaa..bbbbbbbbbbbb" in text.getvalue()

@@ -45,6 +45,8 @@ class ChangePoint:
         ratio: time after over time before; above 1 is slower.
         p_value: of a step this large in noise like this history's, at this place.
         runs_after: runs from this step to the next one, or to the end, spikes included.
+        whereabouts: first and last position of what may be the first run after the step, ``index`` among them: where
+            the step lies is known only so well, and more runs may move it within these.
     """
 
     index: int
@@ -53,6 +55,7 @@ class ChangePoint:
     ratio: Interval
     p_value: float
     runs_after: int
+    whereabouts: tuple[int, int]
 
 
 def change_points(
@@ -228,4 +231,24 @@ def _describe(
         ratio=Interval(float(middle), float(low), float(high), settings.confidence),
         p_value=float(2 * special.stdtr(df, -abs(shift) / error)),
         runs_after=end - index,
+        whereabouts=_whereabouts(values, bounds, place, noise, positions, settings.confidence),
     )
+
+
+def _whereabouts(
+    values: _Array, bounds: list[int], place: int, noise: float, positions: Sequence[int], confidence: float
+) -> tuple[int, int]:
+    """Confidence set of a step's place: where it is not significantly less likely than where it was found.
+
+    Inverts the likelihood ratio, whose limit has the distribution function ``(1 - exp(-x / 2)) ** 2`` (Hansen 2000,
+    Sample splitting and threshold estimation, Econometrica 68, theorem 2).
+    """
+    start, found, end = bounds[place - 1], bounds[place], bounds[place + 1]
+    part = values[start:end]
+    before = np.arange(1, part.size)
+    sums = np.cumsum(part)
+    shift = sums[:-1] / before - (sums[-1] - sums[:-1]) / (part.size - before)
+    gain = shift**2 * before * (part.size - before) / part.size / noise**2
+    bearable = -2 * np.log(1 - np.sqrt(confidence))
+    likely = np.append(np.flatnonzero(gain >= gain[found - start - 1] - bearable) + start + 1, found)
+    return positions[int(likely.min())], positions[int(likely.max())]

@@ -29,12 +29,14 @@ class Finding:
         case: id.
         quantity: what was measured.
         change: where, how large and how certain.
+        candidates: commits of all runs that may be the first after the step, and of the run before the first of them.
     """
 
     stack: str
     case: str
     quantity: str
     change: ChangePoint
+    candidates: tuple[str, ...]
 
     @property
     def commits(self) -> str:
@@ -50,6 +52,7 @@ class Finding:
             "quantity": self.quantity,
             "before": change.before,
             "after": change.after,
+            "candidates": list(self.candidates),
             "index": int(change.index),
             "ratio": change.ratio.estimate,
             "low": change.ratio.low,
@@ -135,7 +138,10 @@ def search(histories: Iterable[Series], settings: TrendSettings) -> Trend:
         searched, points = searched + 1, points + len(one.medians)
         short += len(one.medians) < 2 * settings.min_runs
         steps = change_points(one.medians, settings, one.commits)
-        findings += [Finding(one.stack, one.case, one.quantity, step) for step in steps]
+        for step in steps:
+            first, last = step.whereabouts
+            candidates = tuple(dict.fromkeys(one.commits[first - 1 : last + 1]))
+            findings.append(Finding(one.stack, one.case, one.quantity, step, candidates))
     findings.sort(key=lambda finding: (finding.change.runs_after, -abs(finding.change.ratio.estimate - 1)))
     return Trend(tuple(findings), searched, points, short)
 
