@@ -2,13 +2,17 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from trtgate.case import Quantity
+from trtgate.gate.crew import Taken
 from trtgate.gate.member import Member, Station
+from trtgate.gate.plan import contests_of
+from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
-from trtgate.gate.sides import Side
+from trtgate.gate.sides import Side, SideError
 from trtgate.policy import Policy
 
 
@@ -56,3 +60,25 @@ def test_builds_are_renewed_but_exports_are_a_sides_own(session):
     assert not (station.cache / "base" / "build0").exists()
     other = Member("head", session().base, 0, 0, station)
     assert not (other._cache() / "onnx" / "model.onnx").exists()
+
+
+def test_a_side_whose_interpreter_cannot_be_run_is_no_side(tmp_path, session):
+    (tmp_path / "python").write_text("no program, and not executable")
+    side = Side("base", "env:python", tmp_path / "python", None)
+    with pytest.raises(SideError, match=r"base side \(env:python\) does not start: .*python cannot be run"):
+        Member("base", side, 0, 0, session().station).open()
+
+
+def test_samples_that_cannot_be_kept_do_not_end_the_gate(session, tmp_path):
+    gate = session()
+    case = "simple_cnn-eager-fp32-b1-stream"
+    (contest,) = contests_of([case], [Quantity.LATENCY])
+    taken = Taken(contest, 0, blocks={role: [[1e-3]] * 2 for role in ("base", "head", "twin")})
+    taken.turns = {role: [0, 1] for role in taken.blocks}
+    gate._evidence.survey({case: ""}, {case: ""})
+    (tmp_path / "samples").symlink_to("/dev/full")
+    gate.samples = SampleFile.added_to(tmp_path / "samples")
+    gate._take(SimpleNamespace(pair=0, take=lambda *_: taken), contest)
+    assert "No space left" in str(gate.samples_lost)
+    assert gate._evidence._ratios["head"][case, Quantity.LATENCY] == [0.0]
+    assert any("No space left" in remark for remark in gate._evidence.remarks())

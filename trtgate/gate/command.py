@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
     policy, head_policy = _policies(args.policy, base, head, here)
     _set_up((base, head), policy.gate.setup)
     device = _device() if args.device == "auto" else args.device
-    samples = SampleFile(args.samples.absolute()) if args.samples else None
+    samples = SampleFile.added_to(args.samples.absolute()) if args.samples else None
     with _fresh_folder(cache) as scratch:
         session = Session(
             base=base,
@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> GateOutcome:
         )
         result = session.run()
     outputs.write(result.sheet(policy.judge), args)
+    if session.samples_lost is not None:
+        raise session.samples_lost  # only now: the verdict is told, and what was asked for is not all there
     return result.outcome(policy.judge)
 
 

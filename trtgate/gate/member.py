@@ -110,8 +110,8 @@ class Member:
         folder = self.side.tree or self.station.logs
         log = self.station.logs / f"{self.role}-pair{self.pair}.log"
         self._live.clear()
-        self._worker = Worker(self.role, self.side.python, environment, folder, log)
         try:
+            self._worker = Worker(self.role, self.side.python, environment, folder, log)
             self._check_origin(self._worker.greet(_START_LIMIT_S))
             described = self._worker.call(
                 "start",
