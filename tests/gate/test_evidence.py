@@ -3,7 +3,7 @@
 import pytest
 
 from trtgate.case import Quantity
-from trtgate.errors import BuildError, EnvironmentInvalidError, OutOfDeviceMemoryError
+from trtgate.errors import BuildError, EnvironmentInvalidError, OutOfDeviceMemoryError, StorageError
 from trtgate.gate.crew import Taken
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.outcome import GateOutcome
@@ -116,6 +116,8 @@ def test_a_gate_that_stops_too_early_does_not_pass(evidence, outcome_of):
         ({TWIN: BuildError("It does not build.", "Look.")}, Verdict.INVALID),
         # Three processes share one GPU: memory that ran out is no regression of either.
         ({HEAD: OutOfDeviceMemoryError("80 GB are full.", "Look.")}, Verdict.INVALID),
+        # Both sides write to one disk.
+        ({HEAD: StorageError("No space left.", "Look.")}, Verdict.INVALID),
     ],
 )
 def test_a_failure_is_judged_by_whose_it_is(evidence, outcome_of, problems, verdict):

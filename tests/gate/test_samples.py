@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from trtgate.case import Quantity
@@ -5,6 +9,7 @@ from trtgate.errors import RecordError, StorageError
 from trtgate.gate.crew import Taken
 from trtgate.gate.plan import BASE, HEAD, TWIN, contests_of
 from trtgate.gate.samples import SampleFile, mend
+from trtgate.gate.sides import own_root
 from trtgate.judge.pairs import read_pairs
 
 
@@ -64,3 +69,39 @@ def test_a_full_disk_is_a_message(tmp_path):
     file = SampleFile(tmp_path / "samples.jsonl")
     with pytest.raises(StorageError, match="No space left"):
         file.append(_taken(0))
+
+
+def test_a_disk_that_fills_up_leaves_only_whole_pairs(recorded):
+    before = recorded.read_bytes()
+    script = f"""
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_samples import SampleFile, StorageError, _taken
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 100}, resource.RLIM_INFINITY))
+try:
+    SampleFile(Path({str(recorded)!r})).append(_taken(2))
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=own_root())
+    assert "cannot be written" in done.stdout
+    assert recorded.read_bytes() == before
+
+
+def test_a_second_gate_numbers_its_pairs_on(recorded):
+    with recorded.open("a") as file:
+        file.write('{"pair": 2, "case": "resn')  # a gate that was killed
+    again = SampleFile.added_to(recorded)
+    for pair in range(2):
+        again.append(_taken(pair))
+    assert sorted({pair.pair for pair in read_pairs(recorded)}) == [0, 1, 2, 3]
+
+
+def test_a_new_file_starts_at_pair_0_and_a_foreign_one_is_refused_before_the_gate_starts(tmp_path):
+    SampleFile.added_to(tmp_path / "new.jsonl").append(_taken(0))
+    assert {pair.pair for pair in read_pairs(tmp_path / "new.jsonl")} == {0}
+    (tmp_path / "notes.txt").write_text("hello\nworld\n")
+    with pytest.raises(RecordError, match=r"notes\.txt"):
+        SampleFile.added_to(tmp_path / "notes.txt")

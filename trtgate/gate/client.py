@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from trtgate.errors import TrtgateError
+from trtgate.errors import StorageError, TrtgateError
 from trtgate.gate.protocol import PROTOCOL, WORKER_MODULE, Failure, decode, encode
 
 _GOODBYE_S = 5.0
@@ -34,6 +34,10 @@ class Worker:
         folder: working folder; first on the worker's import path.
         log: file that takes everything the side's code prints.
         module: what to run.
+
+    Raises:
+        WorkerLostError: the interpreter cannot be run.
+        StorageError: the log cannot be written.
     """
 
     def __init__(
@@ -49,16 +53,26 @@ class Worker:
         self.log = log
         self._doing = "it started"
         self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
-            self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
-                [str(python), "-m", module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=sink,
-                cwd=folder,
-                env=dict(environment),
-            )
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            sink = log.open("ab")
+        except OSError as error:
+            raise StorageError(f"{log} cannot be written ({error.strerror}).", "Free space there.") from None
+        with sink:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
+                    [str(python), "-m", module],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=sink,
+                    cwd=folder,
+                    env=dict(environment),
+                )
+            except OSError as error:
+                raise WorkerLostError(
+                    f"{python} cannot be run in {folder} ({error.strerror}).",
+                    "Name an environment whose interpreter starts.",
+                ) from None
         assert self._process.stdout is not None
         assert self._process.stdin is not None
         self._stdin = self._process.stdin

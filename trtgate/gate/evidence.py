@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trtgate.case import Quantity
-from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, TrtgateError
+from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, StorageError, TrtgateError
 from trtgate.gate.crew import Taken
 from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
 from trtgate.gate.stated import Stated
@@ -247,5 +247,5 @@ def _text(key: Key) -> str:
 
 
 def _machines_fault(error: TrtgateError | str) -> bool:
-    """Whether a failure says nothing of the code: several processes share the GPU's memory and its cooling."""
-    return isinstance(error, (OutOfDeviceMemoryError, EnvironmentInvalidError))
+    """Whether a failure says nothing of the code: several processes share the GPU's memory, its cooling, and a disk."""
+    return isinstance(error, (OutOfDeviceMemoryError, EnvironmentInvalidError, StorageError))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from trtgate.errors import RecordError, StorageError
 from trtgate.gate.crew import Taken
+from trtgate.judge.pairs import read_pairs
 
 
 def lines_of(taken: Taken) -> list[dict[str, Any]]:
@@ -36,31 +39,56 @@ class SampleFile:
 
     Args:
         path: the file; its folder is made.
+        offset: added to the number of each pair, so that those of several gates stay apart.
 
     Raises:
         StorageError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
+        self._offset = offset
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         except OSError as error:
             raise self._error(error) from None
 
+    @classmethod
+    def added_to(cls, path: Path) -> Self:
+        """A file that may hold samples of earlier gates: pairs are numbered on, and what a killed one tore is mended.
+
+        Raises:
+            StorageError: it cannot be read or written.
+            RecordError: it holds something else.
+        """
+        if not path.is_file() or path.stat().st_size == 0:
+            return cls(path)
+        mend(path)
+        if path.stat().st_size == 0:
+            return cls(path)
+        return cls(path, max(pair.pair for pair in read_pairs(path)) + 1)
+
     def append(self, taken: Taken) -> None:
-        """Add the samples of one contest of one pair.
+        """Add the samples of one contest of one pair. Where that fails nothing of them stays behind.
 
         Raises:
             StorageError: the disk is full, or the file went away.
         """
-        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines_of(taken))
+        lines = [line | {"pair": line["pair"] + self._offset} for line in lines_of(taken)]
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            with self._path.open("ab", buffering=0) as file:
+                whole = file.seek(0, os.SEEK_END)
+                try:
+                    _write_all(file, text.encode())
+                    os.fsync(file.fileno())
+                except OSError:
+                    with contextlib.suppress(
+                        OSError
+                    ):  # a device has no length to cut; the first error is the one to tell
+                        file.truncate(whole)
+                    raise
         except OSError as error:
             raise self._error(error) from None
 
@@ -68,6 +96,12 @@ class SampleFile:
         return StorageError(
             f"Samples cannot be written to {self._path} ({error.strerror}).", "Name a writable file with --samples."
         )
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def mend(path: Path) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trtgate.case import Quantity
-from trtgate.errors import EnvironmentInvalidError, NothingComparedError, TrtgateError
+from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, TrtgateError
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member, Station
@@ -36,6 +36,7 @@ class Session:
         station: set-up of the workers.
         say: told in a few words what is being done.
         samples: takes the raw samples, None to keep none.
+        samples_lost: why the raw samples could not all be kept; the gate goes on without them.
         seed: of the order of the turns.
     """
 
@@ -48,6 +49,7 @@ class Session:
     say: Callable[[str], None]
     samples: SampleFile | None = None
     seed: int = 0
+    samples_lost: StorageError | None = field(default=None, init=False)
     _rng: random.Random = field(init=False)
     _evidence: Evidence = field(init=False)
 
@@ -201,8 +203,12 @@ class Session:
         taken = crew.take(
             contest, settings.groups, settings.block_rounds, self.policy.measure.max_discarded_blocks, self._rng
         )
-        if self.samples is not None:
-            self.samples.append(taken)
+        if self.samples is not None and self.samples_lost is None:
+            try:
+                self.samples.append(taken)
+            except StorageError as error:
+                self.samples_lost = error
+                self._evidence.notes.append(str(error))
         self._evidence.add(taken)
 
     def _disturbed(self) -> bool:

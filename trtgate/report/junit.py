@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
+from trtgate.judge.verdict import Verdict
 from trtgate.report.sheet import REGRESSIONS, Sheet
 
 # What XML 1.0 cannot hold at all, not even escaped.
@@ -14,8 +15,8 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def comparison(sheet: Sheet) -> str:
     """An XML document.
 
-    A regression is a failure. Whatever else the policy does not let through (inconclusive, incomparable, invalid) is an
-    error, since a skip would show as green.
+    A regression is a failure, and so is a win where the policy wants wins explained. Whatever else the policy does not
+    let through (inconclusive, incomparable, invalid) is an error, since a skip would show as green.
     """
     suite = ET.Element("testsuite", name=_text(sheet.command))
     failures = errors = 0
@@ -23,7 +24,7 @@ def comparison(sheet: Sheet) -> str:
         test = ET.SubElement(suite, "testcase", classname=f"trtgate.{_text(entry.quantity)}", name=_text(entry.case))
         if entry.passes:
             continue
-        regressed = entry.decision.verdict in REGRESSIONS
+        regressed = entry.decision.verdict in (*REGRESSIONS, Verdict.FASTER)  # this one does not pass
         failures, errors = failures + regressed, errors + (not regressed)
         _problem(test, "failure" if regressed else "error", entry.decision.code, entry.change, entry.decision.reason)
     invalid = sheet.environment is not None and not sheet.environment.verdict.compared
