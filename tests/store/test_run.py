@@ -87,6 +87,10 @@ def test_our_statistics_are_the_hosts(rounds):
             lambda data: _row(data)["series"].update(packed="AAAA"),
             r"row 1, 'resnet18.*', device: A packed series is dam",
         ),
+        (lambda data: _row(data).update(recorded_at="yesterday"), "'yesterday' is no ISO 8601 time"),
+        (lambda data: _row(data).update(recorded_at="0001-01-01T00:00:00+23:00"), "no ISO 8601 time that has a UTC"),
+        (lambda data: _row(data)["series"].update(count=0, packed=_packed([])), "measured time has no sample"),
+        (lambda data: _row(data)["series"].update(count=1, packed=_packed([-1.0])), "sample is negative"),
         (lambda data: _row(data)["series"].update(packed=_bomb()), "holds more than its 50 samples"),
         (lambda data: _row(data)["series"].update(count=51), "says 51 samples and holds 50"),
         (lambda data: _row(data)["series"].update(count=3), "holds more than its 3 samples"),
@@ -96,6 +100,10 @@ def test_a_damaged_or_foreign_file_says_what_is_wrong(folder, make_record, chang
     path = _damaged(save_run(folder, [make_record()], status=RunStatus.PASSED), change)
     with pytest.raises(RecordError, match=message):
         load_run(path)
+
+
+def _packed(samples) -> str:
+    return base64.b64encode(zlib.compress(np.asarray(samples, "<f4").tobytes())).decode()
 
 
 def _bomb() -> str:

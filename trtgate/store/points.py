@@ -16,9 +16,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from trtgate.errors import RecordError
 from trtgate.record import Record
-from trtgate.store.run import Run
+from trtgate.store.run import Run, utc
 
 COLUMNS = (
     "stack",
@@ -96,7 +95,7 @@ def points_of(run: Run) -> list[dict[str, Any]]:
     """Rows of one run, keyed by `COLUMNS`.
 
     Raises:
-        RecordError: a record's time is not ISO 8601.
+        RecordError: a record's samples or time cannot be read.
     """
     texts = [_canonical(record) for record in run.records]
     # Of the records alone: accepting a run changes its file, but not what was measured.
@@ -109,7 +108,7 @@ def points_of(run: Run) -> list[dict[str, Any]]:
             "outcome": str(record.outcome),
             "status": str(run.status),
             "commit_id": record.commit or "unversioned",
-            "recorded_at": _time(record.recorded_at, run),
+            "recorded_at": utc(record.recorded_at, f"{run.path}:"),
             "run_digest": digest,
             "run_name": run.path.name,
             **_statistics(record),
@@ -191,14 +190,3 @@ def _statistics(record: Record) -> dict[str, float | int | None]:
 def _spell(time: datetime) -> str:
     utc = time.astimezone(UTC) if time.tzinfo is not None else time
     return f"{utc:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _time(text: str, run: Run) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # the first and the last day of the calendar have no UTC everywhere
-        raise RecordError(
-            f"{run.path} has the time '{text}', which is no ISO 8601 time with a UTC.",
-            "Restore the file or record it again.",
-        ) from None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from trtgate.errors import RecordError
 from trtgate.policy import StoreSettings
@@ -14,6 +17,7 @@ from trtgate.record import Identity, Record
 from trtgate.store import host_format
 from trtgate.store.files import parse_json, read_text
 
+_RESTORE: Final = "Restore the file or record it again."
 DEFAULT_MAX_BYTES: Final = StoreSettings().max_file_bytes
 
 
@@ -63,7 +67,7 @@ def load_run(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Run:
     Raises:
         StorageError: the file is missing or unreadable.
         RecordError: damaged, cut off, too large, foreign, of a newer schema, without records, of more than one
-            machine, with two records of the same case and quantity, or with samples that do not unpack.
+            machine, with two records of the same case and quantity, or with samples or a time that cannot be read.
     """
     data = load_document(path, max_bytes)
     top = data[host_format.KEY]
@@ -122,15 +126,32 @@ def _records(data: dict[str, Any], path: Path) -> Iterable[Record]:
 
 
 def _record(data: Any, source: str) -> Record:
-    """One record whose samples have been unpacked once: what is damaged must show before anything is measured."""
+    """One record whose samples and time have been read once: what is damaged must show before anything is measured."""
     record = Record.from_json(data, source)
+    source = f"{source} '{record.case}', {record.quantity}:"
     try:
         for series in (record.series, *(baseline.series for baseline in record.baselines.values())):
-            if series is not None:
-                _ = series.values
+            if series is not None and np.any(series.values < 0):
+                raise RecordError("A sample is negative.", _RESTORE)
     except RecordError as error:
-        raise RecordError(f"{source} '{record.case}', {record.quantity}: {error.problem}", error.fix) from None
+        raise RecordError(f"{source} {error.problem}", error.fix) from None
+    if host_format.is_row(record) and record.series is not None and not record.series.count:
+        raise RecordError(f"{source} A measured time has no sample.", _RESTORE)
+    utc(record.recorded_at, source)
     return record
+
+
+def utc(text: str, source: str) -> datetime:
+    """A record's time; one without a zone is UTC.
+
+    Raises:
+        RecordError: it is not ISO 8601, or so near an end of the calendar that it has no UTC.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise RecordError(f"{source} The time '{text}' is no ISO 8601 time that has a UTC.", _RESTORE) from None
 
 
 def require_distinct(records: Iterable[Record], source: str) -> None:
