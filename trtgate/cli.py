@@ -88,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parser(arguments).parse_args(arguments)
-        code = args.handler(args)
-        sys.stdout.flush()
+        with outputs.standard_output():
+            code = args.handler(args)
     except TrtgateError as error:
         print(f"trtgate: {error}", file=sys.stderr)
         code = error_code(error)

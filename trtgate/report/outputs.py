@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write(sheet: Sheet, args: argparse.Namespace, console: Console | None = None) -> None:
-    """Print a comparison and write the files that were asked for.
+    """Print a comparison and write the files that were asked for: all that can be written, whatever happens to one.
 
     Args:
         sheet: what was compared.
@@ -33,18 +36,49 @@ def write(sheet: Sheet, args: argparse.Namespace, console: Console | None = None
         console: for the table.
 
     Raises:
-        StorageError: a file cannot be written.
+        StorageError: the first form that could not be written; the others are.
     """
     forms: list[tuple[str | None, Callable[[Sheet], str]]] = [
         (args.markdown, markdown.comparison),
         (args.junit, junit.comparison),
         (args.json, _json),
     ]
+    steps = [partial(emit, form(sheet), target) for target, form in forms if target is not None]
     if all(target != "-" for target, _ in forms):
+        steps.insert(0, partial(_show, sheet, console))
+    lost: list[StorageError] = []
+    for step in steps:
+        try:
+            step()
+        except StorageError as error:
+            lost.append(error)
+    if lost:
+        raise lost[0]
+
+
+def _show(sheet: Sheet, console: Console | None) -> None:
+    with standard_output():
         verdicts.show(sheet, console)
-    for target, form in forms:
-        if target is not None:
-            emit(form(sheet), target)
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[None]:
+    """Say that the disk behind standard output is full; any other error is not this one's to explain.
+
+    Raises:
+        StorageError: it is full.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        # What is left in the buffer would fail once more at exit, with a traceback and a code of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StorageError(
+            f"Standard output cannot be written: {error.strerror}.", "Send it where there is space."
+        ) from None
 
 
 def _json(sheet: Sheet) -> str:
@@ -58,7 +92,8 @@ def emit(text: str, target: str) -> None:
         StorageError: the file cannot be written.
     """
     if target == "-":
-        sys.stdout.write(text)
+        with standard_output():
+            sys.stdout.write(text)
         return
     # A step summary is shared by the steps of a job: replacing it would wipe what others wrote.
     mode = "a" if target == os.environ.get("GITHUB_STEP_SUMMARY") else "w"

@@ -1,0 +1,66 @@
+"""Every form that can be written is written, whatever happens to the others."""
+
+import argparse
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from trtgate.errors import StorageError
+from trtgate.gate.sides import own_root
+from trtgate.judge.verdict import Decision, Verdict
+from trtgate.report import junit, outputs
+from trtgate.report.sheet import Entry, Sheet
+
+FULL = Path("/dev/full")
+
+
+def _sheet(*passes, verdict=Verdict.FASTER):
+    decision = Decision(verdict, "beyond_margin", "Because.")
+    entries = tuple(Entry(f"case{n}", "device", decision, one) for n, one in enumerate(passes))
+    return Sheet("trtgate gate", "base", "head", "regression", entries)
+
+
+def _arguments(**files):
+    return argparse.Namespace(**{"markdown": None, "junit": None, "json": None, **files})
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+def test_a_form_that_cannot_be_written_does_not_take_the_others_along(tmp_path, capsys):
+    with pytest.raises(StorageError, match="/dev/full cannot be written: No space left"):
+        outputs.write(_sheet(True), _arguments(markdown=str(FULL), json=str(tmp_path / "ok.json")))
+    assert json.loads((tmp_path / "ok.json").read_text())["outcome"] == "regression"
+    assert "case0" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.parametrize("target", ["None", "'-'"])
+def test_a_full_standard_output_is_a_message_and_the_files_are_written(tmp_path, target):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_outputs import StorageError, _arguments, _sheet, outputs
+try:
+    outputs.write(_sheet(True), _arguments(markdown={target}, json={str(tmp_path / "ok.json")!r}))
+except StorageError as error:
+    sys.exit(f"told: {{error}}")
+"""
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=own_root()
+        )
+    assert (
+        done.stderr
+        == "told: Standard output cannot be written: No space left on device. Send it where there is space.\n"
+    )
+    assert done.returncode == 1
+    assert json.loads((tmp_path / "ok.json").read_text())["outcome"] == "regression"
+
+
+def test_a_win_that_has_to_be_explained_is_a_failed_test_and_one_that_passes_is_none():
+    suite = ET.fromstring(junit.comparison(_sheet(False, True)))[0]
+    assert (suite.get("failures"), suite.get("errors")) == ("1", "0")
+    assert [[child.tag for child in test] for test in suite] == [["failure"], []]
