@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> str | None:
         raise UsageError(
             f"--at-once is {args.at_once} and --limit is {args.limit}.", "Give a whole number and a limit above 0."
         )
-    path, backend, precision, inputs = _what(args)
     settings = policy.load(args.policy or policy.find(Path.cwd()))
+    path, backend, precision, inputs = _what(args, settings)
     limit = args.limit or _LIMIT_OVER_FLOOR * settings.parity.tolerance[precision].floor
     model = onnx.load(path)
     with scope(precision):
@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> str | None:
     return None if found.culprit is None else "regression"
 
 
-def _what(args: argparse.Namespace) -> tuple[Path, BackendName, Precision, dict[str, torch.Tensor]]:
+def _what(
+    args: argparse.Namespace, settings: policy.Policy
+) -> tuple[Path, BackendName, Precision, dict[str, torch.Tensor]]:
     path = Path(args.target)
     if path.suffix == ".onnx":
         # Through a case id, so that a misspelt backend or precision is refused like everywhere else.
@@ -109,11 +111,11 @@ def _what(args: argparse.Namespace) -> tuple[Path, BackendName, Precision, dict[
         written = micro.write(args.cache_dir / "onnx", case.precision)
         return written, case.backend, case.precision, _random_inputs(written, args.seed)
     case, workload = workload_of(args.target, args.cache_dir)
-    context = build_context(args.cache_dir)
+    context = build_context(args.cache_dir, settings)
     if case.backend is BackendName.TENSORRT_ENGINE and cuda_answer():
         exported = tensorrt_engine.parsed_onnx(workload, case, context, ahead_of_time=False)
     else:
-        exported = onnx_export.export(workload, case, args.cache_dir, context.stopwatch)
+        exported = onnx_export.export(workload, case, args.cache_dir, context.stopwatch, context.calibration)
     tensors = workload.inputs(case.batch, case.sequence, args.seed)
     return exported, case.backend, case.precision, dict(zip(workload.input_names, tensors, strict=True))
 

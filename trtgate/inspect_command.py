@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trtgate import policy
 from trtgate.case import Case
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
@@ -92,15 +93,16 @@ def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
     from trtgate.measure.workplace import build_context, workload_of
 
     case = Case.parse(target)
+    context = build_context(args.cache_dir, policy.load(policy.find(Path.cwd())))
     micro = micro_of(case)
     if micro is None:
         case, workload = workload_of(target, args.cache_dir)
-        return inspect_case(workload, case, build_context(args.cache_dir), profile_repeats=args.profile)
+        return inspect_case(workload, case, context, profile_repeats=args.profile)
     if args.profile:
         raise UsageError(
             f"--profile is {args.profile}, and the micro model '{micro.name}' is never run.", "Leave --profile out."
         )
-    return inspect_micro(micro, case, build_context(args.cache_dir))
+    return inspect_micro(micro, case, context)
 
 
 def _census_of_log(path: Path, onnx_path: Path | None) -> Census:

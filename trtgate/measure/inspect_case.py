@@ -82,7 +82,7 @@ def _onnxruntime(workload: Workload, case: Case, context: BuildContext, runner: 
 
     with _built(workload, case, context, runner) as built:
         optimised = context.cache / "onnxruntime" / str(built.facts.details["optimised_model"])
-    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch)
+    onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration)
     census = census_from_onnxruntime(optimised, onnx_path, runtime=f"onnxruntime {onnxruntime.__version__}")
     return Inspected(census)
 

@@ -12,9 +12,11 @@ from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import Case
 from trtgate.errors import UsageError
 from trtgate.measure.timing import BuildStopwatch
+from trtgate.precision.calibration import CalibrationSpec
 from trtgate.workloads import registry
 
 if TYPE_CHECKING:
+    from trtgate.policy import Policy
     from trtgate.workloads.base import Workload
 
 
@@ -42,9 +44,10 @@ def workload_of(case_id: str, cache: Path) -> tuple[Case, Workload]:
     return case, registry.get(case.workload, cache=cache)
 
 
-def build_context(cache: Path) -> BuildContext:
-    """Build on the GPU where there is one, on a stream of our own, else on the CPU."""
+def build_context(cache: Path, policy: Policy) -> BuildContext:
+    """Build on the GPU where there is one, on a stream of our own, else on the CPU; calibrated as the policy says."""
+    calibration = CalibrationSpec.of(policy.calibration)
     if not cuda_answer():
-        return BuildContext(torch.device("cpu"), None, cache, BuildStopwatch())
+        return BuildContext(torch.device("cpu"), None, cache, BuildStopwatch(), calibration)
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    return BuildContext(torch.device("cuda"), stream, cache, BuildStopwatch())
+    return BuildContext(torch.device("cuda"), stream, cache, BuildStopwatch(), calibration)
