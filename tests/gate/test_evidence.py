@@ -31,8 +31,12 @@ def outcome_of(tmp_path):
         side = resolve(str(tmp_path), BASE, tmp_path, tmp_path)
         decisions = evidence.decisions()
         identity = evidence.identities[BASE]
-        result = GateResult(side, side, decisions, evidence.environment(), evidence.skipped, (), identity, 8)
-        assert result.sheet(evidence.policy.judge).to_json()["outcome"] == result.outcome(evidence.policy.judge)
+        result = GateResult(side, side, decisions, evidence.environment(), evidence.skipped, (), identity, 8, 120.0)
+        told = result.sheet(evidence.policy.judge).to_json()
+        judged = len({entry["case"] for entry in told["entries"]})
+        assert told["elapsed_s"] == 120
+        assert told["seconds_a_case"] == (120 / judged if judged else None)
+        assert told["outcome"] == result.outcome(evidence.policy.judge)
         return result.outcome(evidence.policy.judge)
 
     return outcome

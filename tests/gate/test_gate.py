@@ -123,6 +123,13 @@ def test_samples_are_kept_as_pairs_that_the_judge_reads(many_changes):
     assert all(len(pair.base) == len(pair.head) == 4 and len(pair.base[0]) == 40 for pair in pairs)
 
 
+def test_the_report_tells_how_long_a_case_takes(many_changes):
+    _, report, _ = many_changes
+    cases = {entry["case"] for entry in report["entries"]}
+    assert report["seconds_a_case"] == pytest.approx(report["elapsed_s"] / len(cases))
+    assert report["elapsed_s"] > 1
+
+
 def test_every_form_of_the_report_is_written(many_changes):
     _, _, folder = many_changes
     assert case_of("slower") in (folder / "markdown").read_text()

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,10 @@ def test_a_win_that_has_to_be_explained_is_a_failed_test_and_one_that_passes_is_
     suite = ET.fromstring(junit.comparison(_sheet(False, True)))[0]
     assert (suite.get("failures"), suite.get("errors")) == ("1", "0")
     assert [[child.tag for child in test] for test in suite] == [["failure"], []]
+
+
+def test_the_foot_of_the_table_tells_the_wall_time_of_a_case(capsys):
+    outputs.write(replace(_sheet(True, True), elapsed_s=121.0), _arguments())
+    assert "It took 121 s, 60 s a case." in capsys.readouterr().out
+    outputs.write(_sheet(True, True), _arguments())
+    assert "It took" not in capsys.readouterr().out

@@ -27,6 +27,7 @@ class GateResult:
         notes: what a reader should know of the machine.
         identity: machine and stack of the base.
         pairs: pairs of processes that were run.
+        elapsed_s: wall time of the whole gate, from the start of its first process on.
     """
 
     base: Side
@@ -37,6 +38,7 @@ class GateResult:
     notes: tuple[str, ...]
     identity: Identity
     pairs: int
+    elapsed_s: float
 
     def outcome(self, settings: JudgeSettings) -> GateOutcome:
         """The gate's one word.
@@ -70,6 +72,7 @@ class GateResult:
             environment=self.environment,
             machine=f"{self.identity.folder}, {self.pairs} pairs of processes",
             notes=(*self.notes, *skipped),
+            elapsed_s=self.elapsed_s,
         )
 
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,7 @@ class Session:
             BackendAbsentError: the device is missing.
         """
         evidence = self._evidence
+        began_s = time.monotonic()
         pairs = 0
         wanted = 1
         while wanted:
@@ -94,6 +96,7 @@ class Session:
             notes=tuple(evidence.remarks()),
             identity=evidence.identities[BASE],
             pairs=pairs,
+            elapsed_s=time.monotonic() - began_s,
         )
 
     def _crews(self, first: int, wanted: int) -> list[Crew]:

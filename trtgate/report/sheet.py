@@ -58,6 +58,7 @@ class Sheet:
         environment: what the A/A arm says of the machine; None where there was none.
         machine: GPU and stack in one line.
         notes: sentences that belong above the table, such as how much weaker stored runs are.
+        elapsed_s: wall time that the comparison took, None where nothing was measured for it.
     """
 
     command: str
@@ -68,6 +69,13 @@ class Sheet:
     environment: Decision | None = None
     machine: str = ""
     notes: tuple[str, ...] = ()
+    elapsed_s: float | None = None
+
+    @property
+    def seconds_a_case(self) -> float | None:
+        """Wall time over the cases that were judged, None where nothing was measured."""
+        cases = {entry.case for entry in self.entries}
+        return self.elapsed_s / len(cases) if self.elapsed_s is not None and cases else None
 
     @property
     def headline(self) -> str:
@@ -93,6 +101,8 @@ class Sheet:
             "outcome": self.outcome,
             "machine": self.machine,
             "notes": list(self.notes),
+            "elapsed_s": self.elapsed_s,
+            "seconds_a_case": self.seconds_a_case,
             "environment": _decision(self.environment) if self.environment is not None else None,
             "entries": [
                 {"case": entry.case, "quantity": entry.quantity, "passes": entry.passes, **_decision(entry.decision)}

@@ -50,4 +50,6 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
         console.print(Text(printable(f"{entry.case}, {entry.quantity}: {entry.decision.reason}")))
     if sheet.environment is not None:
         console.print(Text(printable(f"Environment: {sheet.environment.verdict}. {sheet.environment.reason}")))
+    if sheet.elapsed_s is not None and sheet.seconds_a_case is not None:
+        console.print(Text(f"It took {sheet.elapsed_s:.0f} s, {sheet.seconds_a_case:.0f} s a case.", style="dim"))
     console.print(Text(f"{sheet.command}: {sheet.headline}", style="bold"))
