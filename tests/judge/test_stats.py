@@ -40,7 +40,8 @@ def test_swapping_the_sides_gives_the_reciprocal(pair):
     assert (back.estimate, back.low, back.high) == pytest.approx((forth.estimate, forth.low, forth.high), rel=1e-6)
 
 
-@given(rounds(), st.floats(1.0, 10.0))
+# Powers of two, which scale without rounding: with so few and so equal samples a last bit decides what repeats.
+@given(rounds(), st.sampled_from([2.0, 4.0, 8.0]))
 @settings(max_examples=60, deadline=None)
 def test_a_slower_baseline_gives_a_proportionally_larger_speedup(pair, factor):
     candidate, baseline = pair
