@@ -30,9 +30,9 @@ _MICRO = [(name, str(precision)) for name in micro_models.names() for precision 
 def test_micro_model(model: str, precision: str, workshop: Workshop, recorder: Recorder) -> None:
     backend = TensorRTEngineBackend()
     answer = backend.availability() if workshop.cuda else backend.ahead_of_time_availability()
-    if not answer:
-        pytest.skip(answer.reason)
     micro, kind = micro_models.get(model), Precision(precision)
+    if not answer:
+        recorder.skip(micro_case(micro, kind), Quantity.OPTIMISATION, answer.reason)
     settings = recorder.suite.policy.optimisation
     _prove(micro_case(micro, kind), recorder, lambda: prove_micro(micro, kind, workshop.context(), settings))
 

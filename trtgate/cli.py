@@ -213,8 +213,7 @@ def _load(path: Path, rules: policy.Policy) -> history.Run:
 
 def _baseline(folder: Path, head: history.Run, rules: policy.Policy) -> history.Run:
     limit = rules.store.max_file_bytes
-    cases = {record.case for record in head.records}
-    path = history.find_baseline(folder, head.identity, cases=cases, max_bytes=limit)
+    path = history.find_baseline(folder, head.identity, cases=head.cases, max_bytes=limit)
     if path is None:
         raise NothingComparedError(
             f"{folder} holds no baseline of the machine, the stack and the cases of {head.path.name}.",

@@ -20,10 +20,9 @@ _WORDS = {
     Outcome.MEASURED: "passed",
     Outcome.KNOWN_FAILURE: "known fail",
     Outcome.FAILED: "failed",
-    Outcome.SKIPPED: "skipped",
 }
 # The worst thing that happened to one of a case's quantities speaks for the case.
-_GRAVITY = (Outcome.SKIPPED, Outcome.MEASURED, Outcome.KNOWN_FAILURE, Outcome.FAILED)
+_GRAVITY = (Outcome.MEASURED, Outcome.KNOWN_FAILURE, Outcome.FAILED)
 
 
 def rows_of(
@@ -43,9 +42,16 @@ def rows_of(
     return [_row(case, kept, confidence, (verdicts or {}).get(case)) for case, kept in by_case.items()]
 
 
-def skips_of(records: Iterable[Record]) -> list[tuple[str, str]]:
-    """Cases that were skipped, each with its reason, once a case and reason."""
-    return list(dict.fromkeys((record.case, record.reason) for record in records if record.outcome is Outcome.SKIPPED))
+def skips_of(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """What did not run and why: whole cases by their id, and the quantities that are missing of cases that did run."""
+    seen = {record.case for record in records if record.outcome is not Outcome.SKIPPED}
+    told: dict[str, str] = {}
+    for record in records:
+        if record.outcome is Outcome.SKIPPED:
+            # The first reason of a case stands: a build asks for more than what follows it, which all miss the GPU.
+            what = "device time" if record.quantity is Quantity.DEVICE else record.quantity
+            told.setdefault(f"{what} of {record.case}" if record.case in seen else record.case, record.reason)
+    return sorted(told.items())
 
 
 def machine_of(records: Sequence[Record]) -> str:

@@ -20,7 +20,6 @@ from trtgate.report.rows import Row, group_skips, legend
 def summary(
     records: Sequence[Record],
     policy: Policy,
-    skipped: Iterable[tuple[str, str]] = (),
     *,
     width: int,
     title: str = "",
@@ -32,7 +31,6 @@ def summary(
     Args:
         records: of this run.
         policy: whose confidence the intervals have.
-        skipped: case or test, and the reason; each reason is printed once.
         width: columns of the terminal.
         title: what ran where; the machine of the records if it is empty.
         verdicts: verdict and reason by case id.
@@ -43,7 +41,7 @@ def summary(
     confidence = policy.measure.confidence
     show(
         rows_of(records, confidence, verdicts),
-        skipped=[*skips_of(records), *skipped],
+        skipped=skips_of(records),
         title=title or machine_of(records),
         confidence=confidence,
         console=console,

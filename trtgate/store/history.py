@@ -121,7 +121,7 @@ def find_baseline(
         run = load_run(path, max_bytes=max_bytes)
         if not same_stack(run.identity, identity):
             return 0
-        return len(wanted & {record.case for record in run.records}) if wanted else 1
+        return len(wanted & run.cases) if wanted else 1
 
     tops = {path: load_document(path, max_bytes)[host_format.KEY] for path in paths}
     accepted = [path for path in paths if tops[path]["status"] == RunStatus.ACCEPTED]

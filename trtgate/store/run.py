@@ -13,7 +13,7 @@ import numpy as np
 
 from trtgate.errors import RecordError
 from trtgate.policy import StoreSettings
-from trtgate.record import Identity, Record
+from trtgate.record import Identity, Outcome, Record
 from trtgate.store import host_format
 from trtgate.store.files import parse_json, read_text
 
@@ -50,6 +50,11 @@ class Run:
     created_at: str
     records: tuple[Record, ...]
     identity: Identity
+
+    @property
+    def cases(self) -> frozenset[str]:
+        """Ids of the cases of which anything ran; a row that was skipped only says what its machine lacks."""
+        return frozenset(record.case for record in self.records if record.outcome is not Outcome.SKIPPED)
 
     @property
     def by_key(self) -> dict[tuple[str, str], Record]:
