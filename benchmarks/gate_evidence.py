@@ -34,7 +34,7 @@ from trtgate.gate.crew import Contest, Crew, Seat, for_each_member
 from trtgate.gate.member import Build, Member, Station
 from trtgate.gate.samples import SampleFile, mend, replace_text
 from trtgate.gate.sides import Side, own_root
-from trtgate.judge.pairs import log_ratio, read_pairs
+from trtgate.judge.pairs import ProcessPair, log_ratio, read_pairs
 
 GRAPHED = (
     "simple_cnn-eager-fp16-b1-graph",
@@ -77,15 +77,7 @@ def record(args: argparse.Namespace) -> None:
     first = _next_pair(args.samples, append=args.append)
     samples = SampleFile(args.samples)
     policy = policies.load(policies.find(own_root()))
-    station = Station(
-        device=args.device,
-        cache=args.cache / "evidence",
-        shared=args.cache,
-        logs=args.cache / "evidence_logs",
-        measure=policy.measure.model_dump(mode="json"),
-        parity=policy.parity.model_dump(mode="json"),
-        timeout_s=policy.gate.timeout_seconds,
-    )
+    station = Station.of(policy, args.device, args.cache / "evidence", args.cache, args.cache / "evidence_logs")
     rng = random.Random(args.seed + first)  # noqa: S311 - an order of turns, no secret
     units = _calibrated(args, station, rng)
     contests = [*_power_contests(args, units), *_aa_contests(args)]
@@ -112,15 +104,15 @@ def record(args: argparse.Namespace) -> None:
 
 def report(samples: Path, units: dict[str, dict[str, int]]) -> None:
     """Keep and print what the busy kernels really did: lengthened against clean runner of the same process."""
-    blocks: dict[tuple[str, int], dict[str, tuple]] = defaultdict(dict)  # type: ignore[type-arg]
+    recorded: dict[tuple[str, int], dict[str, ProcessPair]] = defaultdict(dict)
     for pair in read_pairs(samples):
         if pair.case in units:
-            blocks[pair.case, pair.pair][pair.arm] = pair.head
+            recorded[pair.case, pair.pair][pair.arm] = pair
     reached: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (case, _), arms in blocks.items():
-        for arm in arms.keys() & ARMS.keys():
-            reached[case][arm].append(log_ratio(arms[AA], arms[arm]))
-    told = {
+    for (case, _), by_arm in recorded.items():
+        for arm in by_arm.keys() & ARMS.keys():
+            reached[case][arm].append(log_ratio(by_arm[AA].head, by_arm[arm].head))
+    told: dict[str, dict[str, dict[str, float]]] = {
         case: {
             arm: {
                 "units": count,

@@ -19,7 +19,7 @@ import json
 import random
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.profiled_spans import profiled, spans_of
+from fixtures.guard import guarded
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import BackendName, Case, Execution, Quantity
@@ -108,7 +109,7 @@ def host_cost(case: Case, runner: Runner, context: BuildContext, rounds: int) ->
     timer = timer_for(context.stream)
     # The same context, stream and addresses; what is left out is exactly what the runner adds.
     execute, handle = runner._execution.execute_async_v3, context.stream.cuda_stream  # type: ignore[attr-defined]
-    calls = {"enqueue": runner.enqueue, "bare": partial(execute, handle)}
+    calls: dict[str, Callable[[], object]] = {"enqueue": runner.enqueue, "bare": partial(execute, handle)}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     rng = random.Random(0)  # noqa: S311 - an order that can be repeated, not a secret
@@ -125,8 +126,8 @@ def host_cost(case: Case, runner: Runner, context: BuildContext, rounds: int) ->
                 context.stream.synchronize()
         allocations, growth = _allocated_by(runner, context)
     ratio = paired_ratio(taken["bare"], taken["enqueue"], _CONFIDENCE)
-    medians_s = (statistics.median(samples) for samples in taken.values())
-    return HostCost(case.id, *medians_s, ratio.estimate, ratio.low, ratio.high, allocations, growth)
+    enqueue_s, bare_s = statistics.median(taken["enqueue"]), statistics.median(taken["bare"])
+    return HostCost(case.id, enqueue_s, bare_s, ratio.estimate, ratio.low, ratio.high, allocations, growth)
 
 
 def _allocated_by(runner: Runner, context: BuildContext) -> tuple[int, int]:
@@ -250,14 +251,20 @@ def _prove(
     for case in cases:
         print(f"{case.id} ...", file=sys.stderr)
         try:
-            with tf32.scope(case.precision), _built(case, context) as runner:
-                if case.backend is BackendName.TENSORRT_ENGINE and case.execution is Execution.STREAM:
-                    costs.append(host_cost(case, runner, context, options.rounds))
-                agreements.append(agreement(case, runner, context, options.samples))
+            guarded(partial(_prove_case, case, options, context, costs, agreements), case, "proof")
         except TrtgateError as error:
             print(error, file=sys.stderr)
             failures[case.id] = str(error)
     return costs, agreements, failures
+
+
+def _prove_case(
+    case: Case, options: argparse.Namespace, context: BuildContext, costs: list[HostCost], agreements: list[Agreement]
+) -> None:
+    with tf32.scope(case.precision), _built(case, context) as runner:
+        if case.backend is BackendName.TENSORRT_ENGINE and case.execution is Execution.STREAM:
+            costs.append(host_cost(case, runner, context, options.rounds))
+        agreements.append(agreement(case, runner, context, options.samples))
 
 
 def _built(case: Case, context: BuildContext) -> Runner:

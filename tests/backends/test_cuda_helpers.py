@@ -83,6 +83,24 @@ def test_running_out_of_device_memory_names_the_case_and_says_what_to_do() -> No
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Failed to allocate memory for requested buffer of size 805306368",
+    ],
+)
+def test_libraries_below_pytorch_run_out_of_memory_too(said: str) -> None:
+    with pytest.raises(OutOfDeviceMemoryError, match="ran out of GPU memory"), cuda_device.device_memory_of("case"):
+        raise RuntimeError(said)
+
+
+def test_another_error_of_cuda_is_left_as_it_is() -> None:
+    with pytest.raises(RuntimeError, match="illegal memory access"), cuda_device.device_memory_of("case"):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize(
     ("said", "told"),
     [
         (

@@ -14,6 +14,8 @@ from trtgate.case import Precision
 from trtgate.errors import OutOfDeviceMemoryError
 
 _MIB = 2**20
+# What the CUDA runtime, cuBLAS and ONNX Runtime's arena say where PyTorch's allocator had no say.
+_OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "Failed to allocate memory")
 
 
 def cuda_answer() -> Answer:
@@ -68,10 +70,35 @@ def device_memory_of(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         # The frames below hold the very tensors that did not fit, and an error may be kept for a report.
         traceback.clear_frames(error.__traceback__)
         raise out_of_memory(what, str(error)) from error.with_traceback(None)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a library ran out of device memory: PyTorch's allocator, or the CUDA runtime and cuBLAS below it."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY)
+
+
+def is_lost() -> bool:
+    """Whether this process's CUDA context is broken for good, as after an illegal access: later calls all fail."""
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def forget_cublas_workspaces() -> None:
+    """Give back the workspaces that PyTorch keeps for cuBLAS, one a stream; the next multiplication allocates anew."""
+    torch._C._cuda_clearCublasWorkspaces()
 
 
 def out_of_memory(what: str, detail: str) -> OutOfDeviceMemoryError:

@@ -7,11 +7,12 @@ outputs, and some do not tell whether they captured anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import torch
 
+from trtgate.backends.cuda_device import forget_cublas_workspaces, is_out_of_memory
 from trtgate.errors import CaptureError
 
 WARM_UP_RUNS: Final = 3  # torch.cuda.graphs' own recipe: libraries allocate workspaces and pick algorithms in these
@@ -59,19 +60,34 @@ def capture(run: Callable[[], Sequence[torch.Tensor]], stream: torch.cuda.Stream
             run()
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
+        pool = torch.cuda.graph_pool_handle()
         try:
             # Thread-local: another thread (a monitor, a logger) may call CUDA while this one captures.
             with (
                 _own_cublas_workspace(),
-                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
             ):
                 outputs = tuple(run())
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            _end_allocating_to(pool, stream.device)
+            if is_out_of_memory(error) or is_out_of_memory(error.__context__):  # ending the capture fails too
+                raise
             raise _not_captured(what, " ".join(str(error).split()).split(" CUDA kernel errors")[0]) from error
         require_rewritten(graph.replay, outputs, stream.synchronize, what)
     return CapturedGraph(graph, outputs)
+
+
+def _end_allocating_to(pool: tuple[int, int], device: torch.device) -> None:
+    """Tell the allocator that a capture which failed is over.
+
+    Up to torch 2.12 `CUDAGraph.capture_end` raises before it does so itself, and every later `empty_cache` of the
+    process then fails: https://github.com/pytorch/pytorch/pull/180395. Where torch has done it there is nothing left
+    to end, and that is the error which is passed over.
+    """
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with suppress(RuntimeError):
+        torch._C._cuda_endAllocateToPool(index, pool)
+        torch._C._cuda_releasePool(index, pool)
 
 
 @contextmanager
@@ -81,11 +97,11 @@ def _own_cublas_workspace() -> Iterator[None]:
     A workspace from before the capture is PyTorch's to free, and Inductor does so whenever it records a graph; once the
     allocator has given that memory back, every replay that still points to it ends in a launch failure.
     """
-    torch._C._cuda_clearCublasWorkspaces()
+    forget_cublas_workspaces()
     try:
         yield
     finally:
-        torch._C._cuda_clearCublasWorkspaces()
+        forget_cublas_workspaces()
 
 
 def require_rewritten(

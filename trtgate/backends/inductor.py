@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
-from trtgate.backends.cuda_device import device_memory_of, out_of_memory
+from trtgate.backends.cuda_device import device_memory_of, is_out_of_memory, out_of_memory
 from trtgate.backends.eager import torch_supports
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
 from trtgate.case import Case, Execution
@@ -136,7 +136,7 @@ def _compile_errors(what: str) -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         inner = getattr(error, "inner_exception", None) or error.__cause__
-        if isinstance(inner, torch.cuda.OutOfMemoryError):
+        if is_out_of_memory(inner):
             raise out_of_memory(what, str(inner)) from error
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BuildError(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trtgate.backends import trt_build, trt_runtime
+from trtgate.backends.cuda_device import is_out_of_memory
 from trtgate.backends.plan_cache import PlanCache
 from trtgate.case import Precision
 from trtgate.errors import BuildError, ExportError
@@ -91,7 +92,9 @@ def compiled(
         if entry is not None:
             try:
                 module = _load(entry.content)
-            except Exception as error:  # noqa: BLE001 # deserialising runs the package's code; any failure means rebuild
+            except Exception as error:  # deserialising runs the package's code; any other failure means rebuild
+                if is_out_of_memory(error):
+                    raise
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 warnings.warn(f"{entry.path} cannot be loaded ({reason}); it is built again.", stacklevel=2)
             else:
@@ -102,7 +105,9 @@ def compiled(
         try:
             content = _save(fresh, inputs)
             module = _load(content)
-        except Exception as error:  # noqa: BLE001 # not every graph can be saved; it is still right and can be measured
+        except Exception as error:  # not every graph can be saved; it is still right and can be measured
+            if is_out_of_memory(error):
+                raise
             details["cache"] = f"not cached: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return Compiled(fresh, details["engine_bytes"], False, details)
         details["cache"] = "exported program"
@@ -134,9 +139,9 @@ def _compile(
         try:
             with _observed(in_engines), _detailed_engines():
                 fresh = torch_tensorrt.dynamo.compile(program, arg_inputs=list(inputs), **options)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as error:  # each converter raises what it likes
+            if is_out_of_memory(error):
+                raise
             raise BuildError(
                 f"Torch-TensorRT failed on {case.id}: {_first_line(error)}.", "Run this workload on another backend."
             ) from error
@@ -160,9 +165,9 @@ def _exported(
     try:
         with torch.no_grad():
             return torch.export.export(module, tuple(inputs), strict=False), {}
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:  # tracing runs the model's own code, which may raise anything
+        if is_out_of_memory(error):
+            raise
         raise ExportError(
             f"torch.export refused {case.id}: {_first_line(error)}.", "Rewrite what it names in the model."
         ) from error

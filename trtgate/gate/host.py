@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trtgate.backends import cuda_device
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import Case, Execution, Quantity
@@ -81,6 +82,7 @@ class Host:
         self._calibration = CalibrationSpec.of(CalibrationSettings.model_validate(calibration))
         self._entries: dict[str, _Entry] = {}
         self._inners: dict[str, Runner] = {}  # by case id, what its lengthened runners share
+        self._last_workload: Workload | None = None
         self._monitor = devices.Monitor(self._device)
 
     def describe(self) -> dict[str, Any]:
@@ -155,7 +157,8 @@ class Host:
         entry = self._entry(name)
         try:
             with tf32.scope(entry.case.precision):
-                found = inspect_case(self._workload(entry.case), entry.case, self._context(BuildStopwatch()))
+                context = self._context(BuildStopwatch())
+                found = inspect_case(self._workload(entry.case), entry.case, context, runner=entry.runner)
         except (UnsupportedCaseError, InspectionError) as error:
             return {"facts": None, "reason": str(error), "unsupported": isinstance(error, UnsupportedCaseError)}
         told = compute_share.facts(found.census)
@@ -214,20 +217,17 @@ class Host:
         self.drop(list(self._entries))
 
     def is_lost(self) -> bool:
-        """Whether the GPU context is broken for good, as after an illegal access: every later call would fail too."""
-        if self._device.type != "cuda":
-            return False
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            return True
-        return False
+        """Whether the GPU context is broken for good."""
+        return cuda_device.is_lost()
 
     def _context(self, stopwatch: BuildStopwatch) -> BuildContext:
         return BuildContext(self._device, self._stream, self._cache, stopwatch, self._calibration)
 
     def _workload(self, case: Case) -> Workload:
-        return workloads.get(case.workload, cache=self._shared)
+        """The case's workload, the same object at every call in a row: making one fills and digests all its weights."""
+        if self._last_workload is None or self._last_workload.name != case.workload:
+            self._last_workload = workloads.get(case.workload, cache=self._shared)
+        return self._last_workload
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name)

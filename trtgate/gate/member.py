@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtgate.errors import StorageError, TrtgateError
 from trtgate.gate.client import Worker, WorkerLostError, side_environment
 from trtgate.gate.sides import Side, SideError
+
+if TYPE_CHECKING:
+    from trtgate.policy import Policy
 
 # What the same code makes the same each time: ONNX files, calibrated models, and the extension that calibrates them.
 _SHARED_BY_BUILDS = ("onnx", "quantised", "torch_extensions")
@@ -41,6 +44,20 @@ class Station:
     parity: Mapping[str, Any]
     calibration: Mapping[str, Any]
     timeout_s: float
+
+    @classmethod
+    def of(cls, policy: Policy, device: str, cache: Path, shared: Path, logs: Path) -> Station:
+        """A set-up in which both sides measure, prove and calibrate as a policy says."""
+        return cls(
+            device=device,
+            cache=cache,
+            shared=shared,
+            logs=logs,
+            measure=policy.measure.model_dump(mode="json"),
+            parity=policy.parity.model_dump(mode="json"),
+            calibration=policy.calibration.model_dump(mode="json"),
+            timeout_s=policy.gate.timeout_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)

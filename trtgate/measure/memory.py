@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import torch
 
 from trtgate.backends.base import BuildContext, Runner
-from trtgate.backends.cuda_device import device_memory_of
+from trtgate.backends.cuda_device import device_memory_of, forget_cublas_workspaces
 from trtgate.measure.placement import infer, on_stream, place
 
 _PROC: Final = Path("/proc/self")
@@ -134,9 +134,13 @@ def _first_inference(runner: Runner, inputs: Sequence[torch.Tensor], context: Bu
 
 
 def _used_on(device: torch.device) -> tuple[int, int]:
-    """Bytes in use on the device, by everyone, and bytes of live tensors, once nothing is held without need."""
+    """Bytes in use on the device, by everyone, and bytes of live tensors, once nothing is held without need.
+
+    Workspaces of cuBLAS are no model's: a build that records a CUDA graph frees what another runner had allocated.
+    """
     gc.collect()
     torch.cuda.synchronize(device)
+    forget_cublas_workspaces()
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     return total - free, torch.cuda.memory_allocated(device)
