@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import signal
 
 from trtgate.judge.trend import change_points
-from trtgate.judge_settings import TrendSettings
+from trtgate.policy.judge import TrendSettings
 
 _Array = npt.NDArray[np.float64]
 _STEP, _AFTER, _HISTORIES = 1.05, 10, 200

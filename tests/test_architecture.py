@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,21 @@ def test_imports_go_one_way():
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_room_has_its_place_in_the_order_of_imports():
+    """import-linter says nothing of a module that no layer names."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    named = {name for layer in layers for name in layer.split(" | ")}
+    found = {
+        path.stem for path in (ROOT / "trtgate").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert {f"trtgate.{name}" for name in found - {"__init__"}} == {
+        name for name in named if name.startswith("trtgate")
+    }
 
 
 @pytest.mark.parametrize("vendor", ["torch_tensorrt", "modelopt", "onnxruntime", "tensorrt", "tensorrt_rtx"])

@@ -19,7 +19,7 @@ from trtgate.errors import (
     StorageError,
 )
 from trtgate.judge.verdict import Decision, Verdict
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 from trtgate.store.history import RunStatus, save_run
 
 _CASES = ("resnet18-tensorrt_engine-fp16-b8-graph", "resnet50-tensorrt_engine-fp16-b8-graph")

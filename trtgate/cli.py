@@ -17,7 +17,7 @@ from trtgate.case import Case, Quantity
 from trtgate.errors import NothingComparedError, RecordError, StorageError, TrtgateError, UnknownValueError, UsageError
 from trtgate.judge.baseline import compare_runs
 from trtgate.judge.verdict import Decision, Verdict
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 from trtgate.report import findings, outputs, run_report, trends
 from trtgate.report.sheet import Entry, Sheet
 from trtgate.store import history
@@ -109,9 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 # Commands whose room has its own arguments: imported only when called, since these rooms import torch.
 _ROOMS = {
-    "gate": ("trtgate.gate.command", "judge a change against its base, both live on this machine"),
-    "inspect": ("trtgate.inspect_command", "say what an engine is made of, or how two differ"),
-    "bisect": ("trtgate.bisect_command", "name the first layer whose error jumps"),
+    "gate": ("trtgate.commands.gate", "judge a change against its base, both live on this machine"),
+    "inspect": ("trtgate.commands.inspect", "say what an engine is made of, or how two differ"),
+    "bisect": ("trtgate.commands.bisect", "name the first layer whose error jumps"),
 }
 
 

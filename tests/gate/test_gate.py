@@ -8,8 +8,8 @@ import pytest
 from tree import case_of, write_tree
 
 from trtgate.case import Quantity
+from trtgate.commands import gate as command
 from trtgate.errors import NothingComparedError
-from trtgate.gate import command
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.sides import SideError
 from trtgate.judge.pairs import read_pairs

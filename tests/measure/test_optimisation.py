@@ -19,7 +19,7 @@ from trtgate.measure.onnx_graph import sources_of_model
 from trtgate.measure.ort_census import census_from_onnxruntime
 from trtgate.measure.precision_check import DATATYPE_OF, check_precision
 from trtgate.measure.timing import BuildStopwatch
-from trtgate.policy_optimisation import ExplainedLayer, LayerFloor, OptimisationSettings
+from trtgate.policy.optimisation import ExplainedLayer, LayerFloor, OptimisationSettings
 from trtgate.workloads import micro_models
 
 SETTINGS = OptimisationSettings()

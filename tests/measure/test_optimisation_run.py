@@ -12,7 +12,7 @@ from trtgate.case import Case, Precision
 from trtgate.errors import OptimisationError, UnsupportedCaseError
 from trtgate.measure import optimisation_run
 from trtgate.measure.timing import BuildStopwatch
-from trtgate.policy_optimisation import OptimisationSettings
+from trtgate.policy.optimisation import OptimisationSettings
 from trtgate.workloads import micro_models
 
 AHEAD = tensorrt_engine.TensorRTEngineBackend().ahead_of_time_availability()

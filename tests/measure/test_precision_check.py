@@ -6,7 +6,7 @@ from engine_samples import inspected
 from trtgate.case import Precision
 from trtgate.measure.census import Census, Datatype, Layer, Role, SourceNode, TensorUse
 from trtgate.measure.precision_check import check_layer_precision, check_precision
-from trtgate.policy_optimisation import ExplainedLayer, OptimisationSettings
+from trtgate.policy.optimisation import ExplainedLayer, OptimisationSettings
 
 CASE = "simple_cnn-tensorrt_engine-int8-b8-stream"
 # What ModelOpt leaves alone in simple_cnn, and how its work is shared out (see trtgate.toml).

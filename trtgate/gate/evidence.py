@@ -12,13 +12,13 @@ from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, Stor
 from trtgate.gate.crew import Taken
 from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
 from trtgate.gate.stated import Stated
-from trtgate.gate_settings import TIMED
 from trtgate.judge.environment import environment_valid
 from trtgate.judge.pairs import log_ratio
 from trtgate.judge.presence import judge_absence, judge_disturbed
 from trtgate.judge.sequential import NeedMore, Sequential
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy import Policy
+from trtgate.policy.gate import TIMED
 from trtgate.record import Environment, Identity, Parity
 
 Key = tuple[str, Quantity]

@@ -30,7 +30,7 @@ from trtgate.measure.memory import measure_build
 from trtgate.measure.placement import on_stream, place
 from trtgate.measure.timing import BuildStopwatch, Sampler
 from trtgate.policy import MeasureSettings, ParitySettings
-from trtgate.policy_calibration import CalibrationSettings
+from trtgate.policy.calibration import CalibrationSettings
 from trtgate.precision import tf32
 from trtgate.precision.calibration import CalibrationSpec
 from trtgate.workloads import registry as workloads

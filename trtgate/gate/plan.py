@@ -8,7 +8,7 @@ from trtgate.case import BackendName, Case, Execution, Precision, Quantity
 from trtgate.errors import UsageError
 from trtgate.gate.crew import Contest, Seat
 from trtgate.gate.member import Build
-from trtgate.gate_settings import GateSettings
+from trtgate.policy.gate import GateSettings
 
 BASE, HEAD, TWIN = "base", "head", "twin"
 AA, CHANGE = "aa", "head"

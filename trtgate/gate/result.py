@@ -9,7 +9,7 @@ from trtgate.case import Quantity
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.sides import Side
 from trtgate.judge.verdict import Decision, Verdict
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Identity
 from trtgate.report.sheet import Entry, Sheet
 

@@ -21,7 +21,7 @@ from trtgate.judge.baseline import judge_exact
 from trtgate.judge.optimised import judge_census
 from trtgate.judge.presence import judge_absence
 from trtgate.judge.verdict import Decision, Verdict
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Parity
 
 Key = tuple[str, Quantity]

@@ -21,7 +21,7 @@ from trtgate.judge.multiplicity import holm
 from trtgate.judge.optimised import judge_census
 from trtgate.judge.stats import Interval, median_interval
 from trtgate.judge.verdict import Decision, Verdict, percent, spell
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Outcome, Record
 
 Key = tuple[str, str]

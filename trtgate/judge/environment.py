@@ -9,7 +9,7 @@ import numpy as np
 from trtgate.judge.multiplicity import holm
 from trtgate.judge.stats import PairEstimate
 from trtgate.judge.verdict import Decision, Verdict, spell
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 
 _CONFIDENCE = 0.95
 

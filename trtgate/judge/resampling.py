@@ -15,7 +15,7 @@ from scipy import stats
 
 from trtgate.judge.sequential import NeedMore, Sequential
 from trtgate.judge.verdict import Decision, Verdict
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 
 _Array = npt.NDArray[np.float64]
 Draw = Callable[[int, np.random.Generator], _Array]

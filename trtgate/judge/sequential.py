@@ -22,7 +22,7 @@ from trtgate.errors import MeasurementError
 from trtgate.judge.multiplicity import holm
 from trtgate.judge.stats import PairEstimate
 from trtgate.judge.verdict import Decision, Verdict, percent, spell
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 
 
 @dataclass(frozen=True, slots=True)

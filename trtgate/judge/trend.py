@@ -18,7 +18,7 @@ from scipy import special, stats
 
 from trtgate.errors import BackendAbsentError, MeasurementError
 from trtgate.judge.stats import Interval
-from trtgate.judge_settings import TrendSettings
+from trtgate.policy.judge import TrendSettings
 
 _Array = npt.NDArray[np.float64]
 

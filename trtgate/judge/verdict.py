@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from trtgate.judge.stats import Interval
-from trtgate.judge_settings import JudgeSettings
+from trtgate.policy.judge import JudgeSettings
 
 _AS_FACTOR: Final = 1000.0  # percent beyond which nobody reads a change as one
 

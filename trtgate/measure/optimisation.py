@@ -15,7 +15,7 @@ from trtgate.measure.census import Census, Layer, Role
 from trtgate.measure.compute_share import duplicates, facts, folded_constants
 from trtgate.measure.precision_check import check_precision
 from trtgate.measure.violation import Violation
-from trtgate.policy_optimisation import OptimisationSettings
+from trtgate.policy.optimisation import OptimisationSettings
 from trtgate.workloads.micro_models import MicroModel
 
 _HALF: Final = (Precision.FP16, Precision.BF16)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext, Runner
     from trtgate.case import Precision
     from trtgate.measure.census import Census
-    from trtgate.policy_optimisation import OptimisationSettings
+    from trtgate.policy.optimisation import OptimisationSettings
     from trtgate.workloads.base import Workload
 
 INSPECTED = (BackendName.TENSORRT_ENGINE, BackendName.TORCH_TENSORRT, BackendName.ONNXRUNTIME)

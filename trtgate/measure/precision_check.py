@@ -9,7 +9,7 @@ from trtgate.case import Precision
 from trtgate.measure.census import Census, Datatype
 from trtgate.measure.compute_share import Attribution, attribute, multiplying, shares
 from trtgate.measure.violation import Violation
-from trtgate.policy_optimisation import OptimisationSettings
+from trtgate.policy.optimisation import OptimisationSettings
 
 DATATYPE_OF: Final = {
     Precision.FP32: Datatype.FP32,

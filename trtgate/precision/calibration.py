@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary
 
 from trtgate.case import Precision
 from trtgate.errors import CalibrationError
-from trtgate.policy_calibration import CalibrationSettings
-from trtgate.policy_calibration import Method as Method
-from trtgate.policy_calibration import Placement as Placement
+from trtgate.policy.calibration import CalibrationSettings
+from trtgate.policy.calibration import Method as Method
+from trtgate.policy.calibration import Placement as Placement
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from trtgate.judge.trend import ChangePoint, change_points
 from trtgate.judge.verdict import spell
-from trtgate.judge_settings import TrendSettings
+from trtgate.policy.judge import TrendSettings
 from trtgate.report import markdown, outputs
 
 

@@ -1,17 +1,14 @@
-"""What a census must show: the section ``[optimisation]`` of trtgate.toml. See `trtgate.policy`."""
+"""What a census must show: the section ``[optimisation]`` of trtgate.toml."""
 
 from __future__ import annotations
 
 import fnmatch
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from trtgate.case import BackendName, Case, Precision
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from trtgate.policy.section import Section
 
 
 def _default_shares() -> dict[Precision, float]:
@@ -20,7 +17,7 @@ def _default_shares() -> dict[Precision, float]:
     return {precision: 0.9 if precision.quantised else 1.0 for precision in Precision}
 
 
-class LayerFloor(_Section):
+class LayerFloor(Section):
     """Source nodes an engine's kernel covers on average, at least: below it, fusions have been lost."""
 
     workload: str = Field(description="shell pattern for workload names")
@@ -40,7 +37,7 @@ class LayerFloor(_Section):
         )
 
 
-class ExplainedLayer(_Section):
+class ExplainedLayer(Section):
     """Work that may run in another datatype than the case's, and why."""
 
     case: str = Field(description="shell pattern for case ids")
@@ -49,7 +46,7 @@ class ExplainedLayer(_Section):
     reason: str = Field(min_length=1)
 
 
-class ConstantLimit(_Section):
+class ConstantLimit(Section):
     """Constants of a model that this runtime is known to compute at each inference."""
 
     workload: str = Field(description="shell pattern for workload names")
@@ -58,7 +55,7 @@ class ConstantLimit(_Section):
     reason: str = Field(min_length=1)
 
 
-class OptimisationSettings(_Section):
+class OptimisationSettings(Section):
     """What an engine's census must show."""
 
     min_share: dict[Precision, float] = Field(

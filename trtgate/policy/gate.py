@@ -1,25 +1,21 @@
-"""What the pull-request gate does, as trtgate.toml may say it; what it decides is `trtgate.judge_settings`.
-
-`trtgate.policy` reads this section; it is apart from it only to keep both files short.
-"""
+"""What the pull-request gate does: the section ``[gate]`` of trtgate.toml. Its decisions: `trtgate.policy.judge`."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trtgate.case import Case, Quantity
 from trtgate.errors import TrtgateError
+from trtgate.policy.section import Section
 
 TIMED = (Quantity.DEVICE, Quantity.LATENCY)
 """Quantities of which a gate takes samples in turns."""
 
 
-class GateSettings(BaseModel):
+class GateSettings(Section):
     """The `[gate]` section."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     cases: tuple[str, ...] = Field(
         default=(), description="case ids; empty for the default matrix, graphed on a GPU and small on a CPU"

@@ -1,10 +1,12 @@
-"""How quantised rows are calibrated: the section ``[calibration]`` of trtgate.toml. See `trtgate.policy`."""
+"""How quantised rows are calibrated: the section ``[calibration]`` of trtgate.toml."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from trtgate.policy.section import Section
 
 
 class Method(StrEnum):
@@ -26,10 +28,8 @@ class Placement(StrEnum):
     EVERY = "every"
 
 
-class CalibrationSettings(BaseModel):
+class CalibrationSettings(Section):
     """Which data sets the ranges of a quantised row, and how; one setting for the engine, the others, the reference."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Method = Field(
         default=Method.MAX,

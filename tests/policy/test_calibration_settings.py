@@ -5,7 +5,7 @@ import pytest
 from trtgate import policy
 from trtgate.case import Precision
 from trtgate.errors import PolicyError
-from trtgate.policy_calibration import CalibrationSettings, Method, Placement
+from trtgate.policy.calibration import CalibrationSettings, Method, Placement
 from trtgate.precision.calibration import CalibrationSpec
 
 

@@ -9,7 +9,7 @@ from trtgate.policy import load
 from trtgate.record import Identity
 from trtgate.workloads import registry
 
-POLICY = load(Path(__file__).parents[1] / "trtgate.toml")
+POLICY = load(Path(__file__).parents[2] / "trtgate.toml")
 INT8_CONVOLUTIONS = {
     "resnet18",
     "resnet50",

@@ -5,10 +5,11 @@ import pytest
 from tree import case_of, write_tree
 
 from trtgate.case import Quantity
+from trtgate.commands import gate as command
 from trtgate.errors import PolicyError, StorageError, UnknownValueError, UsageError
-from trtgate.gate import command, plan
+from trtgate.gate import plan
 from trtgate.gate.sides import SideError
-from trtgate.gate_settings import GateSettings
+from trtgate.policy.gate import GateSettings
 
 
 def _run(*arguments):

@@ -1,23 +1,17 @@
-"""What a judge may say in trtgate.toml: margins, error rates and numbers of pairs, each with its reason.
-
-`trtgate.policy` reads these sections; they are apart from it only to keep both files short.
-"""
+"""Margins, error rates and numbers of pairs, each with its reason: the section ``[judge]`` of trtgate.toml."""
 
 from __future__ import annotations
 
 import fnmatch
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trtgate.case import Case, Execution, Quantity
+from trtgate.policy.section import Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MarginSettings(_Section):
+class MarginSettings(Section):
     """How much worse a quantity may become before it is a regression, as a fraction: 0.01 is 1%.
 
     Optimisation has none: a census of layers is exact, and any step back counts.
@@ -34,7 +28,7 @@ class MarginSettings(_Section):
     parity: float = Field(default=1.0, ge=0, le=100, description="an error may double: roundings differ by tactic")
 
 
-class CaseMargin(_Section):
+class CaseMargin(Section):
     """A margin for some cases, which wins over the quantity's own. The last entry that applies counts."""
 
     case: str = Field(description="shell pattern for case ids")
@@ -50,7 +44,7 @@ class CaseMargin(_Section):
         return quantity
 
 
-class StoredSettings(_Section):
+class StoredSettings(Section):
     """Spread between processes, which two stored runs of one process each cannot show themselves.
 
     Standard deviations of a process's log median, from 12 fresh processes of 4 models on an H100: the largest measured.
@@ -62,7 +56,7 @@ class StoredSettings(_Section):
     build: float = Field(default=0.3, gt=0, description="no measurement yet: as host-bound work")
 
 
-class TrendSettings(_Section):
+class TrendSettings(Section):
     """When a case's history is said to have changed."""
 
     min_runs: int = Field(default=3, ge=2, description="on each side of a step; one or two odd runs are spikes")
@@ -74,7 +68,7 @@ class TrendSettings(_Section):
     confidence: float = Field(default=0.99, gt=0.5, lt=1, description="of the interval of a change's size")
 
 
-class JudgeSettings(_Section):
+class JudgeSettings(Section):
     """Error rates of the pull-request gate and the pairs of processes that buy them (docs/statistics.md)."""
 
     false_failure_rate: float = Field(

@@ -1,0 +1,94 @@
+"""Thresholds and tolerances: every number that someone chose, with its reason beside it.
+
+The defaults hold where trtgate.toml is silent; each section has a file here. A key that no section knows is refused
+with the nearest known one, because a misspelt threshold that is ignored is a gate that sleeps.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from trtgate.case import Case, Quantity
+from trtgate.errors import PolicyError
+from trtgate.policy import messages
+from trtgate.policy.calibration import CalibrationSettings
+from trtgate.policy.gate import GateSettings
+from trtgate.policy.judge import JudgeSettings, MarginSettings, TrendSettings
+from trtgate.policy.measure import MeasureSettings
+from trtgate.policy.optimisation import OptimisationSettings
+from trtgate.policy.parity import ParitySettings, ParityTolerance
+from trtgate.policy.rules import Floor, KnownFailure
+from trtgate.policy.section import Section
+from trtgate.policy.store import StoreSettings
+from trtgate.record import Identity
+
+__all__ = [
+    "FILE_NAME",
+    "CalibrationSettings",
+    "Floor",
+    "GateSettings",
+    "JudgeSettings",
+    "KnownFailure",
+    "MarginSettings",
+    "MeasureSettings",
+    "OptimisationSettings",
+    "ParitySettings",
+    "ParityTolerance",
+    "Policy",
+    "StoreSettings",
+    "TrendSettings",
+    "find",
+    "load",
+]
+
+FILE_NAME = "trtgate.toml"
+
+
+class Policy(Section):
+    """Everything that trtgate.toml may say."""
+
+    measure: MeasureSettings = MeasureSettings()
+    parity: ParitySettings = Field(default_factory=ParitySettings)
+    calibration: CalibrationSettings = CalibrationSettings()
+    optimisation: OptimisationSettings = Field(default_factory=OptimisationSettings)
+    judge: JudgeSettings = JudgeSettings()
+    gate: GateSettings = GateSettings()
+    store: StoreSettings = StoreSettings()
+    floor: tuple[Floor, ...] = ()
+    known_failure: tuple[KnownFailure, ...] = ()
+
+    def floors_for(self, case: Case, quantity: Quantity, identity: Identity) -> list[Floor]:
+        """The speedup floors that this case must reach on this machine."""
+        return [floor for floor in self.floor if floor.applies(case, quantity, identity)]
+
+    def known_failure_for(self, case: Case, identity: Identity) -> KnownFailure | None:
+        """The entry that explains why this case is expected to fail here, if there is one."""
+        return next((known for known in self.known_failure if known.applies(case, identity)), None)
+
+
+def load(path: Path | None) -> Policy:
+    """Read a policy file; without one, the defaults.
+
+    Raises:
+        PolicyError: unreadable, not TOML, an unknown or missing key, or a value out of range.
+    """
+    if path is None:
+        return Policy()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read ({error.strerror}).", "Name a readable policy file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path} is not valid TOML: {error}.", "Mend the line that is named.") from None
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        raise messages.explain(path, error, Policy) from None
+
+
+def find(start: Path) -> Path | None:
+    """The nearest trtgate.toml in a folder or one above it."""
+    return next((here / FILE_NAME for here in (start, *start.parents) if (here / FILE_NAME).is_file()), None)

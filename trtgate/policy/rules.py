@@ -1,0 +1,78 @@
+"""Rules that name cases: ``[[floor]]`` and ``[[known_failure]]`` of trtgate.toml."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from trtgate.case import BackendName, Case, Precision, Quantity, is_shape
+from trtgate.policy.section import Section
+from trtgate.record import Identity
+
+
+class Floor(Section):
+    """A speedup that must hold: the lower bound of its interval has to reach ``at_least``."""
+
+    gpu: str = Field(description="shell pattern for the GPU's name")
+    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'")
+    quantity: Quantity
+    baseline: Literal["eager", "eager_graph", "inductor"]
+    workload: str
+    backend: BackendName
+    precision: Precision
+    shape: str
+    at_least: float = Field(gt=0)
+    reason: str = Field(min_length=1)
+
+    @field_validator("quantity")
+    @classmethod
+    def _has_baselines(cls, quantity: Quantity) -> Quantity:
+        if quantity not in (Quantity.DEVICE, Quantity.LATENCY):
+            raise ValueError("speedups are measured in 'device' and 'latency' alone, so no other floor would ever hold")
+        return quantity
+
+    @field_validator("shape")
+    @classmethod
+    def _is_of_a_case(cls, shape: str) -> str:
+        if not is_shape(shape):
+            raise ValueError("no case has such a shape; it is written 'b8', or 'b8s128' with a sequence length")
+        return shape
+
+    def applies(self, case: Case, quantity: Quantity, identity: Identity) -> bool:
+        """Whether this floor names the case on this machine."""
+        return (
+            (self.workload, self.backend, self.precision, self.shape, self.quantity)
+            == (case.workload, case.backend, case.precision, case.shape, quantity)
+            and fnmatch.fnmatchcase(identity.gpu or "", self.gpu)
+            and _runtime_matches(self.runtime, identity)
+        )
+
+
+class KnownFailure(Section):
+    """A row that is known to fail here. It still runs, and turns the run red the day it passes."""
+
+    case: str | tuple[str, ...] = Field(description="shell pattern for case ids, or several")
+    stage: Literal["build", "parity", "run", "optimisation"]
+    runtime: str = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
+    architecture: str = Field(default="*", description="shell pattern for the compute capability, such as sm_90")
+    reason: str = Field(min_length=1)
+
+    def applies(self, case: Case, identity: Identity) -> bool:
+        """Whether this entry names the case on this machine."""
+        patterns = (self.case,) if isinstance(self.case, str) else self.case
+        return (
+            any(fnmatch.fnmatchcase(case.id, pattern) for pattern in patterns)
+            and fnmatch.fnmatchcase(identity.architecture or "cpu", self.architecture)
+            and _runtime_matches(self.runtime, identity)
+        )
+
+
+def _runtime_matches(pattern: str, identity: Identity) -> bool:
+    names = (
+        f"{identity.tensorrt_flavour} {identity.tensorrt}",
+        f"torch {identity.torch}",
+        f"onnxruntime {identity.onnxruntime}",
+    )
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
