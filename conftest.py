@@ -11,6 +11,7 @@ from fixtures.session import (  # noqa: F401 - fixtures, found by name
     STATE,
     buildable_case,
     case,
+    contests,
     progress,
     recorder,
     suite,

@@ -100,6 +100,10 @@ class MeasurementError(TrtgateError):
     """A timing could not be taken honestly."""
 
 
+class LostDeviceError(MeasurementError):
+    """The GPU's context broke for good, as after an illegal access: nothing more can be measured in this process."""
+
+
 class ParityError(TrtgateError):
     """A candidate does not compute what the reference computes."""
 

@@ -1,6 +1,7 @@
 """Which processes and builds a gate takes its pairs from; nothing is started here."""
 
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 
 from trtgate.case import Quantity
 from trtgate.gate.crew import Taken
+from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member, Station
 from trtgate.gate.plan import contests_of
 from trtgate.gate.samples import SampleFile
@@ -46,6 +48,30 @@ def test_pairs_that_share_builds_do_so_because_the_policy_says_so_and_the_report
     assert _generations(shared, 8) == [[0], [0, 0], [0], [1], [1, 1], [1]]
     assert shared._evidence.remarks() == ["4 pairs share each engine build: the luck of a build may decide."]
     assert session()._evidence.remarks() == []
+
+
+@pytest.mark.parametrize(("quantity", "together"), [(Quantity.MEMORY, 1), (Quantity.PLAN, 3)])
+def test_nobody_builds_beside_a_build_whose_memory_is_judged(session, monkeypatch, quantity, together):
+    gate = session()
+    gate.quantities = (quantity,)
+    everyone = threading.Barrier(together, timeout=20)  # broken unless as many builds meet as are to be made at once
+    building, most = set(), []
+
+    def build(member, builds):
+        building.add(member.role)
+        everyone.wait()
+        most.append(len(building))
+        building.discard(member.role)
+
+    monkeypatch.setattr(Member, "build", build)
+    monkeypatch.setattr(Member, "drop", lambda *_: None)
+    monkeypatch.setattr(Member, "environment", lambda *_: None)
+    monkeypatch.setattr(Evidence, "observe", lambda *_: None)
+    monkeypatch.setattr(Evidence, "open_cases", lambda _: ["simple_cnn-eager-fp32-b1-stream"])
+    monkeypatch.setattr(Session, "_prove", lambda *_: None)
+    gate._measure(gate._crews(0, 1))
+    assert len(most) == 3
+    assert max(most) <= together
 
 
 def test_builds_are_renewed_but_exports_are_a_sides_own(session):

@@ -64,13 +64,13 @@ def test_what_was_seen_is_summed_up_as_ranges():
     clocks = iter([1980, 2619, 1755, 2619])
     watch = monitor(nvmlDeviceGetClockInfo=lambda handle, kind: next(clocks))
     assert watch.look() == watch.look() == ()
-    found = watch.environment(kept_blocks=2, discarded_blocks=1, host_bound=True, steady=False)
+    found = watch.environment(kept_blocks=2, discarded_blocks=1, steady=False)
     assert found.sm_clock_mhz == (1755, 1980)
     assert found.memory_clock_mhz == (2619, 2619)
     assert found.temperature_c == (41, 41)
     assert found.power_w == (312.5, 312.5)
     assert found.throttle_reasons == ()
-    assert (found.kept_blocks, found.discarded_blocks, found.host_bound, found.steady) == (2, 1, True, False)
+    assert (found.kept_blocks, found.discarded_blocks, found.steady) == (2, 1, False)
     assert watch.memory_used_bytes() == 7 * 2**30
 
 

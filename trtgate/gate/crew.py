@@ -169,17 +169,23 @@ class Crew:
         return list(wanted.values())
 
 
-def for_each_member(crews: Sequence[Crew], work: Callable[[Member], None]) -> None:
+def for_each_member(crews: Sequence[Crew], work: Callable[[Member], None], *, alone: bool = False) -> None:
     """Do something with every member of several crews at once, and wait for all.
 
-    Starting and building is where a gate spends its time, and one process waits mostly for itself. Nothing is measured
+    Starting and building is where a gate spends its time, and one process waits mostly for itself. Nothing is timed
     meanwhile, so they may disturb each other; threads are gone when this returns.
+
+    Args:
+        crews: whose members.
+        work: what to do.
+        alone: one member after the other. A build's memory is growth of what is used on the whole device, so nobody
+            else may build where memory is judged.
 
     Raises:
         TrtgateError: the first error, in the order of the members, after all have ended.
     """
     members = [member for crew in crews for member in crew.members.values()]
-    with ThreadPoolExecutor(max_workers=len(members)) as pool:
+    with ThreadPoolExecutor(max_workers=1 if alone else len(members)) as pool:
         pending = [pool.submit(work, member) for member in members]
     for done in pending:
         done.result()

@@ -156,7 +156,7 @@ class Session:
         for cases in _chunks(evidence.open_cases(), self.policy.gate.cases_at_once):
             contests = contests_of(cases, self.quantities)
             self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
-            for_each_member(crews, functools.partial(_build, contests))
+            for_each_member(crews, functools.partial(_build, contests), alone=Quantity.MEMORY in self.quantities)
             if fresh:
                 self._prove(fresh, cases)
             for crew, contest in itertools.product(crews, contests):

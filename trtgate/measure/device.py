@@ -106,8 +106,6 @@ class Monitor:
         *,
         kept_blocks: int = 0,
         discarded_blocks: int = 0,
-        host_bound: bool = False,
-        host_bound_baselines: tuple[str, ...] = (),
         steady: bool = True,
     ) -> Environment:
         """What was seen since the beginning, with what the measurement says of itself."""
@@ -122,8 +120,6 @@ class Monitor:
             neighbours=tuple(sorted(self._seen.neighbours)),
             discarded_blocks=discarded_blocks,
             kept_blocks=kept_blocks,
-            host_bound=host_bound,
-            host_bound_baselines=host_bound_baselines,
             steady=steady,
         )
 

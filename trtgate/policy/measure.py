@@ -12,11 +12,21 @@ class MeasureSettings(Section):
 
     min_rounds: int = Field(default=20, ge=5, description="below 20 rounds a median's interval is wider than 1% here")
     max_rounds: int = Field(default=200, ge=5, description="more rounds than this tell nothing new about one process")
-    seconds: float = Field(default=0.3, gt=0, description="time budget of one quantity of one case, warm-up excluded")
+    seconds: float = Field(
+        default=0.1, gt=0, description="time budget of one quantity for each way that takes turns, warm-up excluded"
+    )
+    patience_seconds: float = Field(
+        default=2.0, gt=0, description="rounds go on for this long while a speedup is less certain than fair_half_width"
+    )
     max_seconds: float = Field(
         default=20.0, gt=0, description="beyond it a slow model gets fewer rounds, and a wide interval says so"
     )
     target_half_width: float = Field(default=0.005, gt=0, description="stop early once every ratio is this certain")
+    fair_half_width: float = Field(
+        default=0.25,
+        gt=0,
+        description="an interval that reaches further than this share of its ratio says next to nothing",
+    )
     block_rounds: int = Field(default=10, ge=1, description="rounds between two looks at the GPU's clocks")
     warmup_seconds: float = Field(default=2.0, gt=0, description="warm-up gives up on steadiness after this long")
     steady_within: float = Field(default=0.02, gt=0, description="two windows of warm-up medians this close are steady")

@@ -2,50 +2,95 @@ from __future__ import annotations
 
 import pytest
 
-from trtgate.case import L2, Quantity
-from trtgate.errors import CaptureError, MeasurementError
+from trtgate.backends import cuda_device
+from trtgate.case import L2, Execution, Quantity
+from trtgate.errors import CaptureError, LostDeviceError, MeasurementError
 from trtgate.measure.device import Monitor
-from trtgate.measure.timing import measure
+from trtgate.measure.timing import Certainty, Participant, measure
 from trtgate.policy import MeasureSettings
 
 QUICK = MeasureSettings(min_rounds=10, max_rounds=20, block_rounds=5, seconds=60, warmup_seconds=0.5)
 
 
-def never(candidate, baselines):
-    return False
+def unsure(_):
+    return Certainty.FAIR
+
+
+def called(runner):
+    return Participant(runner, Execution.STREAM)
 
 
 @pytest.mark.parametrize("quantity", [Quantity.LATENCY, Quantity.THROUGHPUT])
 def test_a_real_speedup_on_the_cpu(cpu_context, eager, quantity):
-    timing = measure(eager(128), {"eager": eager(1024)}, quantity, QUICK, cpu_context, L2.WARM, never, 0)
-    assert len(timing.samples_s) == len(timing.baselines_s["eager"]) >= 10
+    participants = {"small": called(eager(128)), "large": called(eager(1024))}
+    timing = measure(participants, quantity, QUICK, cpu_context, L2.WARM, unsure, 0)
+    small_s, large_s = timing.samples_s["small"], timing.samples_s["large"]
+    assert len(small_s) == len(large_s) >= 10
     # 512 times the arithmetic; the fastest samples, because a busy machine delays the others by anything.
-    assert min(timing.baselines_s["eager"]) > 5 * min(timing.samples_s)
+    assert min(large_s) > 5 * min(small_s)
     assert timing.environment.kept_blocks >= 2
     assert timing.environment.discarded_blocks == 0
     assert timing.environment.sm_clock_mhz is None
+    assert timing.failures == {}
 
 
-def test_without_a_baseline_it_measures_the_candidate_alone(cpu_context, eager):
+def test_the_judge_is_told_everyone_and_ends_it(cpu_context, eager):
     asked = []
 
-    def settled(candidate, baselines):
-        asked.append((len(candidate), dict(baselines)))
-        return True
+    def settled(samples):
+        asked.append({name: len(taken) for name, taken in samples.items()})
+        return Certainty.SETTLED
 
-    timing = measure(eager(64), {}, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, settled, 0)
-    assert timing.baselines_s == {}
-    assert asked == [(10, {})]
+    measure({"a": called(eager(64))}, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, settled, 0)
+    assert asked == [{"a": 10}]
 
 
-def test_a_graphed_baseline_must_have_been_captured(cpu_context, eager):
-    with pytest.raises(CaptureError, match="'eager_graph'"):
-        measure(eager(8), {"eager_graph": eager(8)}, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, never, 0)
+def test_what_was_not_captured_is_not_measured_as_a_graph_and_the_others_are(cpu_context, eager):
+    participants = {"graphed": Participant(eager(8), Execution.GRAPH), "called": called(eager(8))}
+    timing = measure(participants, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, unsure, 0)
+    assert isinstance(timing.failures["graphed"], CaptureError)
+    assert set(timing.samples_s) == {"called"}
 
 
 def test_device_time_needs_a_gpu(cpu_context, eager):
-    with pytest.raises(MeasurementError, match="Device time was asked for on the device 'cpu'"):
-        measure(eager(8), {}, Quantity.DEVICE, QUICK, cpu_context, L2.WARM, never, 0)
+    timing = measure({"a": called(eager(8))}, Quantity.DEVICE, QUICK, cpu_context, L2.WARM, unsure, 0)
+    assert isinstance(timing.failures["a"], MeasurementError)
+    assert "Device time was asked for on the device 'cpu'" in str(timing.failures["a"])
+
+
+def breaking(runner, after):
+    """A runner that fails at its so-manieth inference."""
+    enqueue = runner.enqueue
+    calls = iter(range(after))
+
+    def enqueue_until():
+        if next(calls, None) is None:
+            raise RuntimeError("planted")
+        enqueue()
+
+    runner.enqueue = enqueue_until
+    return runner
+
+
+def test_whoever_fails_is_left_out_and_the_others_are_measured_anew(cpu_context, eager):
+    participants = {"good": called(eager(64)), "bad": called(breaking(eager(64), 40)), "other": called(eager(64))}
+    timing = measure(participants, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, unsure, 0)
+    assert str(timing.failures["bad"]) == "planted"
+    assert timing.failures.keys() == {"bad"}
+    assert {len(samples) for samples in timing.samples_s.values()} == {20}
+    assert timing.samples_s.keys() == {"good", "other"}
+    assert timing.lost_by is None
+
+
+def test_whoever_takes_the_context_along_ends_it_for_all(cpu_context, eager, monkeypatch):
+    monkeypatch.setattr(cuda_device, "is_lost", lambda: True)
+    participants = {"good": called(eager(64)), "bad": called(breaking(eager(64), 40))}
+    timing = measure(participants, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, unsure, 0)
+    assert timing.lost_by == "bad"
+    assert str(timing.failures["bad"]) == "planted"
+    assert isinstance(timing.failures["good"], LostDeviceError)
+    assert "while 'bad' was measured" in str(timing.failures["good"])
+    assert timing.samples_s == {}
 
 
 class Throttled(Monitor):
@@ -59,8 +104,8 @@ class Throttled(Monitor):
 
 
 def test_what_the_monitor_saw_is_in_the_environment(cpu_context, eager):
-    timing = measure(
-        eager(64), {}, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, never, 0, monitor=Throttled(cpu_context.device)
-    )
+    monitor = Throttled(cpu_context.device)
+    participants = {"a": called(eager(64))}
+    timing = measure(participants, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, unsure, 0, monitor=monitor)
     assert timing.environment.discarded_blocks == 1
-    assert len(timing.samples_s) == 5 * timing.environment.kept_blocks
+    assert len(timing.samples_s["a"]) == 5 * timing.environment.kept_blocks

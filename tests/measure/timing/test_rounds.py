@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trtgate.errors import MeasurementError
-from trtgate.measure.timing.rounds import take_turns, warm_up
+from trtgate.measure.timing.rounds import Certainty, take_turns, warm_up
 from trtgate.policy import MeasureSettings
 
 SHORT = MeasureSettings(min_rounds=20, max_rounds=60, block_rounds=10, seconds=1e6, max_seconds=1e6)
@@ -49,12 +49,12 @@ class Bench:
         return self.throttled.pop(0) if self.throttled else ()
 
 
-def never(_):
-    return False
+def unsure(_):
+    return Certainty.FAIR
 
 
-def run(bench, samples, settings=SHORT, settled=never, seed=0):
-    return take_turns(samples, settings, bench, settled, random.Random(seed), bench.clock, bench.pause)
+def run(bench, samples, settings=SHORT, judge=unsure, seed=0):
+    return take_turns(samples, settings, bench, judge, random.Random(seed), bench.clock, bench.pause)
 
 
 def orders(bench, width):
@@ -134,10 +134,10 @@ def test_it_stops_when_settled_but_not_before_the_fewest_rounds():
 
     def settled(taken):
         asked.append(len(taken["a"]))
-        return True
+        return Certainty.SETTLED
 
     bench = Bench()
-    assert len(run(bench, {"a": bench.sample("a", 1e-3)}, settled=settled).samples_s["a"]) == 20
+    assert len(run(bench, {"a": bench.sample("a", 1e-3)}, judge=settled).samples_s["a"]) == 20
     assert asked == [20]
 
 
@@ -154,6 +154,27 @@ def test_the_budget_ends_it_after_the_fewest_rounds_and_thrown_away_blocks_do_no
     assert len(rounds.samples_s["a"]) == 30
     slow = Bench()
     assert len(run(slow, {"a": slow.sample("a", 0.7)}, settings).samples_s["a"]) == 20
+
+
+def test_the_budget_grows_with_those_who_take_turns():
+    bench = Bench()
+    settings = MeasureSettings(min_rounds=20, max_rounds=200, block_rounds=10, seconds=2.25)
+    rounds = run(bench, {name: bench.sample(name, 0.05) for name in "ab"}, settings)  # a second a block
+    assert len(rounds.samples_s["a"]) == 50
+
+
+def test_what_is_unclear_is_worth_patience_and_no_more():
+    settings = MeasureSettings(min_rounds=20, max_rounds=200, block_rounds=10, seconds=2.5, patience_seconds=6.5)
+    clear_after = {"rounds": 40}
+
+    def judge(taken):
+        return Certainty.UNCLEAR if len(taken["a"]) < clear_after["rounds"] else Certainty.FAIR
+
+    bench = Bench()
+    assert len(run(bench, {"a": bench.sample("a", 0.1)}, settings, judge).samples_s["a"]) == 40  # a second a block
+    clear_after["rounds"] = 1000
+    bench = Bench()
+    assert len(run(bench, {"a": bench.sample("a", 0.1)}, settings, judge).samples_s["a"]) == 70
 
 
 def test_a_very_slow_model_gets_fewer_rounds_than_the_minimum_but_five():

@@ -4,19 +4,22 @@
 * ``latency``: host clock round one inference and its synchronisation.
 * ``throughput``: host seconds an inference in a burst that is queued back to back.
 
-`measure` takes turns between a candidate and its baselines inside one process; a `Sampler` is one side of a gate whose
+`measure` lets several ways to build one model take turns inside one process; a `Sampler` is one side of a gate whose
 two sides live in two processes.
 """
 
 from trtgate.measure.timing.clock import BuildStopwatch, host_clock
 from trtgate.measure.timing.events import CudaTimer, DeviceTimer, timer_for
-from trtgate.measure.timing.measure import Timing, measure
+from trtgate.measure.timing.measure import Participant, Timing, measure
+from trtgate.measure.timing.rounds import Certainty
 from trtgate.measure.timing.samplers import Sampler, calm, require_captured
 
 __all__ = [
     "BuildStopwatch",
+    "Certainty",
     "CudaTimer",
     "DeviceTimer",
+    "Participant",
     "Sampler",
     "Timing",
     "calm",

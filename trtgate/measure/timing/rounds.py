@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -26,6 +27,22 @@ _STANDARD_ERRORS = 2.0  # two medians this many standard errors apart differ by 
 _FEWEST_ROUNDS = 5  # the least that a median's interval is made from
 _FIRST_PAUSE_S = 0.05  # NVBench's pause after a throttled sample; doubled each time, up to a second
 _LONGEST_PAUSE_S = 1.0
+
+
+class Certainty(Enum):
+    """How much the samples so far say of what is to be known.
+
+    SETTLED: more would add nothing that anybody needs. FAIR: enough to stop when the time budget is used up. UNCLEAR:
+    so little that it is worth more time than that.
+    """
+
+    SETTLED = auto()
+    FAIR = auto()
+    UNCLEAR = auto()
+
+
+Judge: TypeAlias = Callable[[Mapping[str, Sequence[float]]], Certainty]
+"""Told all samples so far, by participant; says how certain they make what is to be known."""
 
 
 class Watch(Protocol):
@@ -123,7 +140,7 @@ def take_turns(
     samples: Mapping[str, Sample],
     settings: MeasureSettings,
     watch: Watch,
-    settled: Callable[[Mapping[str, Sequence[float]]], bool],
+    judge: Judge,
     rng: random.Random,
     clock: HostClock,
     pause: Callable[[float], None],
@@ -133,14 +150,15 @@ def take_turns(
     After every block of ``block_rounds`` rounds the watch is asked. A disturbed block is thrown away with a warning
     and, after a pause that doubles each time, taken again.
 
-    Stops after ``min_rounds`` as soon as ``settled`` says so or kept blocks have used up ``seconds``; at the latest
-    after ``max_rounds``, or after ``max_seconds`` with as few as five rounds.
+    After ``min_rounds`` it stops as soon as the judge says SETTLED; when kept blocks have used up ``seconds`` for each
+    participant, unless the judge says UNCLEAR; and at the latest after ``max_rounds`` or ``patience_seconds``. A very
+    slow model is stopped after ``max_seconds`` with as few as five rounds.
 
     Args:
         samples: one sampler a participant.
         settings: how long.
         watch: tells of disturbances.
-        settled: whether the samples so far suffice.
+        judge: how much the samples so far say.
         rng: source of the order.
         clock: the host's clock.
         pause: waits for so many seconds.
@@ -168,15 +186,22 @@ def take_turns(
             taken[name] += values
         kept_blocks += 1
         rounds += size
-        if _enough(rounds, used_s, settings) or (rounds >= settings.min_rounds and settled(taken)):
+        if _enough(rounds, used_s, settings, lambda: judge(taken), len(samples)):
             return Rounds({name: tuple(values) for name, values in taken.items()}, kept_blocks, discarded_blocks)
 
 
-def _enough(rounds: int, used_s: float, settings: MeasureSettings) -> bool:
-    """Whether to stop whatever the samples say."""
+def _enough(
+    rounds: int, used_s: float, settings: MeasureSettings, certainty: Callable[[], Certainty], participants: int
+) -> bool:
     if used_s >= settings.max_seconds:
         return rounds >= _FEWEST_ROUNDS
-    return rounds >= settings.min_rounds and (rounds >= settings.max_rounds or used_s >= settings.seconds)
+    if rounds < settings.min_rounds:
+        return False
+    budget_s = settings.seconds * participants
+    if rounds >= settings.max_rounds or used_s >= max(budget_s, settings.patience_seconds):
+        return True
+    found = certainty()
+    return found is Certainty.SETTLED or (found is Certainty.FAIR and used_s >= budget_s)
 
 
 def _block(samples: Mapping[str, Sample], rounds: int, rng: random.Random) -> dict[str, list[float]]:
