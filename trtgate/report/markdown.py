@@ -32,11 +32,11 @@ def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
     # Room for the two sentences that count what was left out, and for the frame of the second table.
     budget = limit - _length(lines) - 600
     if loud:
-        shown, left_out = _within(_entries(loud), budget)
+        shown, left_out = _within(_entries(loud, sheet), budget)
         budget -= _length(shown)
         lines += [*shown, *_left_out(left_out), ""]
     if quiet:
-        shown, left_out = _within(_entries(quiet), budget)
+        shown, left_out = _within(_entries(quiet, sheet), budget)
         count = f"{len(quiet)} without a change beyond their margin"
         lines += [f"<details><summary>{count}</summary>", "", *shown, *_left_out(left_out), "", "</details>", ""]
     return "\n".join(lines)
@@ -119,7 +119,7 @@ def _by_workload(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return list(groups.items())
 
 
-def _entries(entries: Iterable[Entry]) -> list[str]:
+def _entries(entries: Iterable[Entry], sheet: Sheet) -> list[str]:
     return table(
         ["case", "quantity", "verdict", "change", "why"],
         (
@@ -128,7 +128,7 @@ def _entries(entries: Iterable[Entry]) -> list[str]:
                 escape(entry.quantity),
                 f"**{entry.decision.verdict}**",
                 escape(entry.change),
-                escape(entry.decision.reason),
+                "see Environment" if sheet.told_by_environment(entry) else escape(entry.decision.reason),
             ]
             for entry in entries
         ),
