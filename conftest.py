@@ -54,6 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     collection.order(config, items)
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Note which rows nobody asked for: what else is not there is missing."""
+    collection.leave_out(items)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MICRO = [(name, str(precision)) for name in micro_models.names() for precision in micro_models.get(name).precisions]
 
 
+# Deselected where a workload is named or no engine is built: fixtures/collection.py.
 @pytest.mark.cpu
 @pytest.mark.parametrize(("model", "precision"), _MICRO)
 def test_micro_model(model: str, precision: str, workshop: Workshop, recorder: Recorder) -> None:

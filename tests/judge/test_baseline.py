@@ -1,10 +1,11 @@
 """Comparing stored runs: every way in which two rows can meet, or miss each other."""
 
+import numpy as np
 import pytest
 
 from trtgate.case import BackendName, Quantity
 from trtgate.errors import NothingComparedError
-from trtgate.judge.baseline import compare_runs
+from trtgate.judge.baseline import compare_runs, judge_exact
 from trtgate.judge.comparability import differences
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import JudgeSettings
@@ -33,7 +34,7 @@ def decide(base, head, other):
 def test_only_large_changes_of_a_graphed_row_stand_out(make_record, other, ratio, verdict):
     decision = decide([make_record(GRAPH)], [make_record(GRAPH, median_s=0.34e-3 * ratio, seed=1)], other)
     assert decision.verdict is verdict
-    assert "weaker" in decision.reason
+    assert "Weaker evidence than 'trtgate gate'" in decision.reason
 
 
 def test_what_one_process_can_show_depends_on_how_it_ran(make_record, other):
@@ -103,6 +104,28 @@ def test_bytes_and_errors_are_compared_exactly(make_record, other, quantity, aft
     assert decision.verdict is verdict
 
 
+def test_figures_stand_with_the_unit_that_they_have(make_record, other):
+    error = decide([exact(make_record, "parity", 7.07561e-8)], [exact(make_record, "parity", 7.07561e-8)], other)
+    assert error.reason == "Same: +0.00% (7.08e-08 -> 7.08e-08), margin 100%."
+    assert error.why == "+0.00% (7.08e-08 -> 7.08e-08), margin 100%."
+    grown = decide([exact(make_record, "plan", 25165824.0)], [exact(make_record, "plan", 50331648.0)], other)
+    assert "(25,165,824 bytes -> 50,331,648 bytes)" in grown.reason
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict", "figures"),
+    [
+        ([3.0, 0.1], Verdict.SLOWER, "+200.0% (1 -> 3)"),
+        ([1.1, 0.1], Verdict.FASTER, "-90.0% (1 -> 0.1)"),
+        ([1.1, 0.6], Verdict.SAME, "-40.0% (1 -> 0.6)"),
+    ],
+)
+def test_the_figure_that_decides_is_the_one_that_is_named(after, verdict, figures):
+    decision = judge_exact(np.array([1.0, 1.0]), np.array(after), Quantity.PARITY, 1.0)
+    assert decision.verdict is verdict
+    assert figures in decision.reason
+
+
 def test_an_error_that_appears_from_zero_is_worse(make_record, other):
     decision = decide([exact(make_record, "parity", 0.0)], [exact(make_record, "parity", 1e-6)], other)
     assert decision.verdict is Verdict.SLOWER
@@ -110,7 +133,8 @@ def test_an_error_that_appears_from_zero_is_worse(make_record, other):
 
 def test_a_build_from_the_cache_tells_no_build_time(make_record, other):
     cached = exact(make_record, "build", 0.01, facts={"from_cache": True})
-    assert decide([exact(make_record, "build", 0.5)], [cached], other).code == "from_cache"
+    decision = decide([exact(make_record, "build", 0.5)], [cached], other)
+    assert (decision.code, decision.reason) == ("from_cache", "A build was read from the cache: it has no build time.")
 
 
 def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
@@ -125,6 +149,7 @@ def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
     assert decide([before], [before], other).verdict is Verdict.SAME
     silent = decide([before], [row({"kernels": 20})], other)
     assert (silent.verdict, silent.code) == (Verdict.SLOWER, "facts_missing")
+    assert silent.reason == "The base's record states casts; the head's does not."
 
 
 def test_which_parts_of_the_identity_count(h100, cpu_only):

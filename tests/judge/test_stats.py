@@ -11,7 +11,7 @@ from scipy import signal, stats
 
 from trtgate.errors import MeasurementError
 from trtgate.judge import verdict
-from trtgate.judge.stats import PairEstimate, effective_count, median_interval, paired_ratio
+from trtgate.judge.stats import PairEstimate, effective_count, excess_spread, median_interval, paired_ratio
 
 TIMES = st.floats(1e-6, 1.0)
 ROUNDS = st.integers(5, 60)
@@ -173,3 +173,15 @@ def test_too_few_pairs_are_refused(ratios):
 )
 def test_a_ratio_is_spelt_so_that_people_can_read_it(ratio, text):
     assert verdict.percent(ratio) == text
+
+
+def test_a_spread_is_told_where_it_is_beyond_the_limit():
+    calm, torn = np.linspace(0.9, 1.1, 101), np.linspace(0.5, 1.5, 101)
+    assert excess_spread(calm, 0.25) is None
+    assert excess_spread(torn, 0.25) == pytest.approx(0.5)
+    assert excess_spread(torn, 0.5) is None  # at the limit is not beyond it
+    spiked = np.append(calm, [50.0] * 20)
+    assert excess_spread(spiked, 0.25) is None  # a few spikes leave the middle half where it was
+    assert excess_spread([0.0, 0.0, 0.0, 1.0, 1.0], 0.25) == float("inf")
+    with pytest.raises(MeasurementError):
+        excess_spread([1.0, 2.0], 0.25)

@@ -49,6 +49,52 @@ def test_a_comparison_puts_the_gravest_first(sheet):
     assert "Identical code looks identical." in shown
 
 
+LONGEST = "mobilenet_v3_small-tensorrt_engine-fp32-b1-graph"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_row_of_a_comparison_is_one_line_with_its_whole_case(width):
+    clear = Decision(Verdict.SLOWER, "beyond_margin", "Slower.", Interval(1.05, 1.04, 1.06, 0.99))
+    sheet = Sheet("t", "a", "b", "regression", (Entry(LONGEST, "optimisation", clear, False),))
+    text = io.StringIO()
+    verdicts.show(sheet, Console(file=text, width=width))
+    (line,) = (line for line in text.getvalue().splitlines() if line.startswith(f"{LONGEST} "))
+    assert line.split() == [LONGEST, "optimisation", "slower", "+5.0%", "[+4.0%,", "+6.0%]"]
+    assert len(line) <= 102  # as long as its cells need, and not as wide as the console
+
+
+def test_reasons_of_a_comparison_stand_once():
+    def wrong(case, quantity, why):
+        return Entry(case, quantity, Decision(Verdict.INVALID, "failed_both", f"Neither ran: {case} {why}."), False)
+
+    entries = [wrong("a-x", quantity, "is wrong") for quantity in ("device", "latency")]
+    entries += [wrong(case, "build", "does not parse") for case in ("a-x", "b-x", "c-x", "d-x")]
+    entries += [wrong("e-x", "parity", "does not parse")]
+    text = io.StringIO()
+    verdicts.show(Sheet("t", "a", "b", "invalid", tuple(entries)), Console(file=text, width=70))
+    reasons = text.getvalue().split("\n\n")[1].splitlines()[:-1]
+    assert reasons == [
+        "4 cases, build: Neither ran: CASE does not parse. (a-x, b-x, c-x and 1",
+        "    more)",
+        "a-x, device, latency: Neither ran: a-x is wrong.",
+        "e-x, parity: Neither ran: e-x does not parse.",
+    ]
+
+
+def test_an_unfit_machine_is_told_once_and_not_with_every_row():
+    unfit = Decision(Verdict.INVALID, "aa_differs", "Identical code looks different.")
+    entries = [Entry(case, "latency", unfit, False) for case in ("a", "b")]
+    gone = Entry("c", "latency", Decision(Verdict.MISSING, "vanished", "Vanished."), False)
+    sheet = Sheet("trtgate gate", "a", "b", "invalid", (*entries, gone), unfit)
+    text = io.StringIO()
+    verdicts.show(sheet, Console(file=text, width=100))
+    for shown in (text.getvalue(), markdown.comparison(sheet)):
+        assert shown.count("Identical code looks different.") == 1
+        assert "Vanished." in shown
+    assert "Environment: invalid. Identical code" in text.getvalue()
+    assert "| `a` | latency | **invalid** |  | see Environment |" in markdown.comparison(sheet)
+
+
 def test_json_holds_everything(sheet):
     data = json.loads(json.dumps(sheet.to_json(), allow_nan=False))
     assert (data["outcome"], len(data["entries"]), data["environment"]["verdict"]) == ("regression", 5, "same")
@@ -169,7 +215,9 @@ def test_trends_in_every_form():
     )
     text = io.StringIO()
     trends.show(found, Console(file=text, width=120))
-    assert "aaaaaaaaaaaa..bbbbbbbbbbbb" in text.getvalue()
+    trends.show(found, Console(file=text, width=60))
+    rows = [line.split() for line in text.getvalue().splitlines() if "resnet18-eager-fp16-b8-stream" in line]
+    assert [row[2] for row in rows] == ["aaaaaaaaaaaa..bbbbbbbbbbbb"] * 2
     assert "+20.0% [+19.0%, +21.0%]" in text.getvalue()
     assert "1 change point in 2 histories with 24 points; 1 too short" in text.getvalue()
     assert "`aaaaaaaaaaaa..bbbbbbbbbbbb`" in trends.as_markdown(found)

@@ -176,7 +176,7 @@ def test_rows_come_from_records(make_record, h100):
         make_record("vit_b_16-tensorrt_engine-fp8-b1-graph", outcome=Outcome.KNOWN_FAILURE, reason="RTX."),
         make_record("vit_b_16-torch_tensorrt-fp16-b1-stream", outcome=Outcome.SKIPPED, reason="Needs a GPU."),
     ]
-    one, two = rows_of(records, 0.99)
+    one, two = rows_of(records, Policy())
     assert one.device_s.estimate == pytest.approx(1e-3, rel=0.01)
     assert one.device_speedups["eager"].low < 3 < one.device_speedups["eager"].high * 1.01
     assert one.throughput_per_s.estimate == pytest.approx(2000, rel=0.01)
@@ -186,7 +186,7 @@ def test_rows_come_from_records(make_record, h100):
     assert (one.verdict, two.verdict, two.note) == ("passed", "known fail", "RTX.")
     assert skips_of(records) == [("vit_b_16-torch_tensorrt-fp16-b1-stream", "Needs a GPU.")]
     assert machine_of(records).startswith(f"{h100.gpu}, driver {h100.driver}")
-    (judged,) = rows_of(records[:1], 0.99, {records[0].case: ("slower", "By 5%.")})
+    (judged,) = rows_of(records[:1], Policy(), {records[0].case: ("slower", "By 5%.")})
     assert (judged.verdict, judged.note) == ("slower", "By 5%.")
 
 
@@ -201,6 +201,6 @@ def test_the_closing_table_of_a_run_is_lines(make_record):
 
 
 def test_few_samples_do_not_break_the_table(make_record):
-    (row,) = rows_of([make_record(samples=2, baselines={"eager": 1e-3})], 0.99)
+    (row,) = rows_of([make_record(samples=2, baselines={"eager": 1e-3})], Policy())
     assert row.device_s.low <= row.device_s.estimate <= row.device_s.high
     assert row.device_speedups == {}

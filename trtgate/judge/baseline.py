@@ -113,7 +113,7 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
     if len(base) > 1 or len(head) > 1:
         run = "base" if len(base) > 1 else "head"
         count = max(len(base), len(head))
-        return Decision(Verdict.INVALID, "duplicate", f"The {run} holds this row {count} times: which one counts?")
+        return Decision(Verdict.INVALID, "duplicate", f"The {run} holds this row {count} times instead of once.")
     if not head:
         return Decision(Verdict.MISSING, "vanished", "The head has no such row, and the base does.")
     new = head[0]
@@ -147,13 +147,13 @@ def _without_a_measurement(old: Record | None, new: Record) -> Decision:
 
 def _judge_facts(old: Record, new: Record) -> Decision:
     if untold := sorted(old.facts.keys() - new.facts.keys()):
-        reason = f"The head no longer tells of: {', '.join(untold)}."
+        reason = f"The base's record states {', '.join(untold)}; the head's does not."
         return Decision(Verdict.SLOWER, "facts_missing", reason)
     return judge_census(old.facts, new.facts)
 
 
 def judge_exact(before: _Figures, after: _Figures, quantity: Quantity, margin: float) -> Decision:
-    """Bytes and parity errors: no noise model, a margin on the figure that moved most.
+    """Bytes and parity errors: no noise model, a margin on each figure; the one that moved most speaks for all.
 
     Args:
         before: figures of the base, shape (n,).
@@ -166,25 +166,33 @@ def judge_exact(before: _Figures, after: _Figures, quantity: Quantity, margin: f
             Verdict.SLOWER, "facts_changed", f"{before.size} figures in the base, {after.size} in the head."
         )
     grown = np.divide(after, before, out=np.where(after == before, 1.0, np.inf), where=before > 0)
-    ratio = float(grown[int(np.argmax(np.abs(np.log(np.maximum(grown, np.finfo(float).tiny)))))])
-    exact = Interval(ratio, ratio, ratio, 1.0)
-    figures = f"{percent(ratio)} ({before.max():.6g} -> {after.max():.6g} {quantity.unit}), margin {margin * 100:g}%"
-    if float(grown.max()) > 1 + margin:
-        return Decision(Verdict.SLOWER, "beyond_margin", f"Worse: {figures}.", exact)
-    if float(grown.min()) < 1 / (1 + margin):
-        return Decision(Verdict.FASTER, "beyond_margin", f"Better: {figures}.", exact)
-    return Decision(Verdict.SAME, "within_margin", f"Same: {figures}.", exact)
+    best, worst = int(np.argmin(grown)), int(np.argmax(grown))
+    if float(grown[worst]) > 1 + margin:
+        verdict, word, code, at = Verdict.SLOWER, "Worse", "beyond_margin", worst
+    elif float(grown[best]) < 1 / (1 + margin):
+        verdict, word, code, at = Verdict.FASTER, "Better", "beyond_margin", best
+    else:
+        most = worst if grown[worst] * grown[best] >= 1 else best
+        verdict, word, code, at = Verdict.SAME, "Same", "within_margin", most
+    ratio = float(grown[at])
+    moved = f"{_figure(before[at], quantity)} -> {_figure(after[at], quantity)}"
+    reason = f"{word}: {percent(ratio)} ({moved}), margin {margin * 100:g}%."
+    return Decision(verdict, code, reason, Interval(ratio, ratio, ratio, 1.0))
+
+
+def _figure(value: float, quantity: Quantity) -> str:
+    return f"{value:,.0f} bytes" if quantity.unit == "bytes" else f"{value:.3g}"
 
 
 def _noisy_change(old: Record, new: Record, settings: JudgeSettings) -> Decision | _Change:
     if new.quantity is Quantity.BUILD and (old.facts.get("from_cache") or new.facts.get("from_cache")):
-        return Decision(Verdict.INCOMPARABLE, "from_cache", "A build that was read from the cache tells no build time.")
+        return Decision(Verdict.INCOMPARABLE, "from_cache", "A build was read from the cache: it has no build time.")
     logs, variance = [], 0.0
     for record in (old, new):
         assert record.series is not None
         values = record.series.values
         if values.size == 0 or values.min() <= 0:
-            return Decision(Verdict.INVALID, "no_samples", "A run holds no samples, or one that is not positive.")
+            return Decision(Verdict.INVALID, "no_samples", "A run holds no samples, or a sample that is not positive.")
         logs.append(float(np.log(np.median(values))))
         if values.size >= _FEWEST_SAMPLES:
             own = median_interval(np.log(values), _ONE_SIGMA)
@@ -221,7 +229,7 @@ def _within(change: _Change, settings: JudgeSettings) -> Decision:
 
 
 def _weaker(change: _Change) -> str:
+    error = change.error * 100
     return (
-        f"Stored runs are weaker evidence: one process each, {change.error * 100:.2g}% standard error between them; "
-        "'trtgate gate' decides."
+        f"Weaker evidence than 'trtgate gate': one process a side, {error:.{1 if error < 10 else 0}f}% standard error."
     )

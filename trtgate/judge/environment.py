@@ -12,6 +12,7 @@ from trtgate.judge.verdict import Decision, Verdict, spell
 from trtgate.policy.judge import JudgeSettings
 
 _CONFIDENCE = 0.95
+_ADVICE = "Wait until nothing else runs here, and lock the clocks of the GPU, or of the CPU where that computes."
 
 
 def environment_valid(
@@ -35,11 +36,11 @@ def environment_valid(
     """
     short = [case for case, ratios in aa_pairs.items() if len(ratios) < settings.aa_pairs]
     if not aa_pairs or short:
-        what = f"'{short[0]}' has {len(aa_pairs[short[0]])} A/A pairs" if short else "no A/A pair was taken"
+        what = f"'{short[0]}' has {len(aa_pairs[short[0]])} A/A pairs" if short else "No A/A pair was taken"
         return _invalid("aa_missing", f"{what} of the {settings.aa_pairs} that are needed to trust this machine.")
     broken = [case for case, ratios in aa_pairs.items() if not np.all(np.isfinite(np.asarray(ratios, dtype=float)))]
     if broken:
-        return _invalid("aa_missing", f"an A/A pair of '{broken[0]}' has a ratio that is not finite.")
+        return _invalid("aa_missing", f"An A/A pair of '{broken[0]}' has a ratio that is not finite.")
     estimates = {case: PairEstimate.of(ratios, settings.least_pair_sd) for case, ratios in aa_pairs.items()}
     margin_of = {case: (margins or {}).get(case, settings.margin.device) for case in estimates}
     p_values = []
@@ -53,8 +54,8 @@ def environment_valid(
         estimate = estimates[case]
         return _invalid(
             "aa_differs",
-            f"identical code looks different: '{case}' {spell(estimate.interval(_CONFIDENCE))} over {estimate.count} "
-            f"A/A pairs (adjusted p {adjusted[worst]:.2g}). Look for other work on the GPU or throttling.",
+            f"Identical code looks different: '{case}' {spell(estimate.interval(_CONFIDENCE))} over {estimate.count} "
+            f"A/A pairs (adjusted p {adjusted[worst]:.2g}). {_ADVICE}",
             estimate,
         )
     widths = {case: estimate.interval(_CONFIDENCE).half_width for case, estimate in estimates.items()}
@@ -64,8 +65,8 @@ def environment_valid(
         case = min(in_margins, key=in_margins.__getitem__)
         return _invalid(
             "aa_too_wide",
-            f"even the steadiest quarter of the cases is uncertain by {steadiest:.2g} times its margin on identical "
-            f"code (limit {settings.aa_max_half_width_margins:g}). Lock the clocks, or wait until the GPU is free.",
+            f"Even the steadiest quarter of the cases is uncertain by {steadiest:.2g} times its margin on identical "
+            f"code (limit {settings.aa_max_half_width_margins:g}). {_ADVICE}",
             estimates[case],
         )
     return Decision(
@@ -81,7 +82,7 @@ def _invalid(code: str, reason: str, estimate: PairEstimate | None = None) -> De
     return Decision(
         Verdict.INVALID,
         code,
-        f"Environment invalid: {reason}",
+        reason,
         estimate.interval(_CONFIDENCE) if estimate else None,
         pairs=estimate.count if estimate else 0,
     )

@@ -22,9 +22,9 @@ def judge_census(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
         SLOWER where a layer, cast, fold or datatype is worse; FASTER where only gains are found; else SAME.
     """
     if worse := compare_census_facts(base, head):
-        return Decision(Verdict.SLOWER, "facts_changed", f"Not as it was: {_listed(worse)}")
+        return Decision(Verdict.SLOWER, "facts_changed", f"Worse than in the base: {_listed(worse)}")
     if gained := compare_census_facts(head, base):
-        return Decision(Verdict.FASTER, "facts_better", f"The base has what the head has not: {_listed(gained)}")
+        return Decision(Verdict.FASTER, "facts_better", f"Better. The base has: {_listed(gained)}")
     return Decision(Verdict.SAME, "facts_agree", "The optimiser made the same of both.")
 
 

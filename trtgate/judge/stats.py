@@ -108,6 +108,25 @@ def paired_ratio(
     return Interval(float(np.exp(log.estimate)), float(np.exp(log.low)), float(np.exp(log.high)), confidence)
 
 
+def excess_spread(samples: Sequence[float] | npt.NDArray[np.float64], limit: float) -> float | None:
+    """How far apart samples lie whose median does not stand for them: something else used the machine meanwhile.
+
+    Args:
+        samples: at least 5 times, finite, in any order.
+        limit: largest interquartile range, relative to the median, that is still ordinary.
+
+    Returns:
+        Interquartile range over median where it is above the limit, else None.
+
+    Raises:
+        MeasurementError: too few samples, or one that is not finite.
+    """
+    low, median, high = np.quantile(_checked(samples, "samples"), [0.25, 0.5, 0.75])
+    if high - low <= limit * median:
+        return None
+    return float((high - low) / median) if median > 0 else float("inf")
+
+
 def effective_count(values: npt.NDArray[np.float64]) -> float:
     """How many independent samples know as much of the median as these autocorrelated ones do.
 

@@ -51,6 +51,11 @@ class Decision:
     resolvable: float | None = None
     pairs: int = 0
 
+    @property
+    def why(self) -> str:
+        """The reason for a line in which the verdict stands already, and need not stand twice."""
+        return self.reason.removeprefix(f"{self.verdict.value.capitalize()}: ")
+
     def passes(self, settings: JudgeSettings) -> bool:
         """Whether this decision lets a pull request through."""
         return self.verdict.value in settings.passes

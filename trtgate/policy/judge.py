@@ -104,6 +104,12 @@ class JudgeSettings(Section):
         gt=0,
         description="in margins of what is judged; where even the steadiest quarter of the suite is worse, no verdict",
     )
+    spread_warning: float = Field(
+        default=0.25,
+        gt=0,
+        description="interquartile range over median beyond which reports mark a time with '?'; torch.utils.benchmark "
+        "calls 25% a significant influence of the environment (_IQR_GROSS_WARN_THRESHOLD) and 10% fluctuation",
+    )
     margin: MarginSettings = MarginSettings()
     case_margin: tuple[CaseMargin, ...] = ()
     stored: StoredSettings = StoredSettings()

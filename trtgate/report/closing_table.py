@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,9 +16,6 @@ from trtgate.errors import UsageError
 from trtgate.report import figures
 from trtgate.report.rows import BASELINE_NAMES, Bounds, Row, baselines_of
 
-_CASE = 22
-_LEAST_CASE = 15  # "tensorrt_engine", its execution on the line below
-_INTERVAL = 16
 _SHORT_NAMES = {"eager_graph": "graphed"}
 _STYLES = {
     "SAME": "green",
@@ -38,12 +34,19 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of fixed width, so that the tables below one another align."""
+    """A column, as wide in all the tables below one another as its widest cell, so that they align.
+
+    Attributes:
+        heading: may take several lines, and breaks between words.
+        width: of the widest cell, and of the heading's longest word.
+        cell: what stands in it; its lines are not longer than the width.
+        right: whether cells and heading end at the column's right edge.
+    """
 
     heading: str
     width: int
-    cell: Callable[[Row], RenderableType]
-    right: bool = True
+    cell: Callable[[Row], Text]
+    right: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,17 @@ def layout_for(rows: Sequence[Row], width: int) -> Layout:
     """
     rated = any(row.throughput_per_s for row in rows)
     options = [(stacked, rate) for stacked in (False, True) for rate in ((True, False) if rated else (False,))]
-    layouts = [_layout(rows, stacked=stacked, rate=rate, case=_CASE) for stacked, rate in options]
-    fitting = next((layout for layout in layouts if layout.width <= width), None)
-    if fitting is not None:
-        return fitting
-    too_many = layouts[-1].width - width
-    return _layout(rows, stacked=True, rate=False, case=max(_CASE - too_many, _LEAST_CASE))
+    layouts = [_layout(rows, stacked=stacked, rate=rate) for stacked, rate in options]
+    return next((layout for layout in layouts if layout.width <= width), _with_folded_case(layouts[-1], rows, width))
+
+
+def _with_folded_case(layout: Layout, rows: Sequence[Row], width: int) -> Layout:
+    """The layout with its first column narrowed, at most to the longest word of a case's name."""
+    case, *others = layout.columns
+    texts = [case.heading, *(case.cell(row).plain for row in rows)]
+    longest_word = max(len(word) for text in texts for word in text.split())
+    narrowed = replace(case, width=max(case.width - (layout.width - width), longest_word))
+    return replace(layout, columns=(narrowed, *others))
 
 
 def tables(rows: Sequence[Row], layout: Layout, confidence: float | None) -> Iterator[RenderableType]:
@@ -96,6 +104,7 @@ def tables(rows: Sequence[Row], layout: Layout, confidence: float | None) -> Ite
         )
         yield Text(f"Speedup with its {level}interval: in device time {where}.", style="dim")
     yield _table(layout.columns, (), with_header=True)
+    yield Text("─" * layout.width)
     for title, group in itertools.groupby(rows, key=lambda row: _names(row.case)[0]):
         if title:
             yield Text(title, style="bold")
@@ -103,60 +112,65 @@ def tables(rows: Sequence[Row], layout: Layout, confidence: float | None) -> Ite
 
 
 def _table(columns: Sequence[_Column], rows: Iterable[Row], *, with_header: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if with_header else None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.show_header, table.show_edge = with_header, False
+    """One of the tables below one another: all have the same padding and widths, the heading's too."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=with_header)
     for column in columns:
         table.add_column(
             column.heading,
             width=column.width,
             justify="right" if column.right else "left",
-            overflow="fold",
-            vertical="top" if not with_header else "bottom",
+            vertical="bottom" if with_header else "top",
         )
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     return table
 
 
-def _layout(rows: Sequence[Row], *, stacked: bool, rate: bool, case: int) -> Layout:
+def _layout(rows: Sequence[Row], *, stacked: bool, rate: bool) -> Layout:
     baselines = baselines_of(rows)
     stacked = stacked and bool(baselines)
     lines = _stacked_lines if stacked else _lines
+
+    def column(heading: str, cell: Callable[[Row], Text], *, right: bool = False) -> _Column:
+        cells = (line for row in rows for line in cell(row).plain.split("\n"))
+        return _Column(heading, max(map(len, (*heading.split(), *cells))), cell, right)
+
     columns = [
-        _Column("case", case, lambda row: Text(_names(row.case)[1]), right=False),
-        _Column("time", 7, lambda row: "\n".join(line.time for line in lines(row)), right=False),
-        _Column("ms", 5 if stacked else 6, lambda row: "\n".join(line.milliseconds for line in lines(row))),
+        column("case", lambda row: Text(_names(row.case)[1])),
+        column("time", lambda row: Text("\n".join(line.time for line in lines(row)))),
+        column(*_figures("ms", rows, lambda row: [line.milliseconds for line in lines(row)])),
     ]
     if stacked:
         short = {name: _SHORT_NAMES.get(name, BASELINE_NAMES.get(name, name)) for name in baselines}
-        columns.append(
-            _Column(
-                "over",
-                max(map(len, short.values())),
-                lambda row: "\n".join(short.get(name, "") for line in lines(row) for name in line.speedups or ("",)),
-                right=False,
-            )
-        )
-        columns.append(
-            _Column(
-                "speedup",
-                _INTERVAL,
-                lambda row: _speedups(one for line in lines(row) for one in line.speedups.values() or (None,)),
-                right=False,
-            )
-        )
+        columns += [
+            column("over", lambda row: Text("\n".join(short.get(line.over, "") for line in _stacked_lines(row)))),
+            column("speedup", lambda row: _speedups(line.speedups.get(line.over) for line in _stacked_lines(row))),
+        ]
     else:
         columns += [
-            _Column(f"over {BASELINE_NAMES.get(name, name)}", _INTERVAL, partial(_speedups_over, name=name))
+            column(f"over {BASELINE_NAMES.get(name, name)}", partial(_speedups_over, name=name), right=True)
             for name in baselines
         ]
     if rate:
-        columns.append(_Column("inf/s", 7, lambda row: figures.rate(row.throughput_per_s)))
+        columns.append(column(*_figures("inf/s", rows, lambda row: [figures.times(row)[2]])))
     if any(row.parity for row in rows):
-        columns.append(_Column("parity", 7, _parity_cell))
-    if longest := max(len(row.verdict) for row in rows):
-        columns.append(_Column("verdict", max(longest, 7), _verdict_cell, right=False))
+        columns.append(column("parity", _parity_cell, right=True))
+    if any(row.verdict for row in rows):
+        columns.append(column("verdict", verdict_cell))
     return Layout(tuple(columns), stacked, rate)
+
+
+def _figures(
+    heading: str, rows: Iterable[Row], figures_of: Callable[[Row], Sequence[str]]
+) -> tuple[str, Callable[[Row], Text]]:
+    """Heading and cells of a column of figures whose last digits align; a mark of doubt stands behind them."""
+    widest = max([len(heading), *(len(one.rstrip(figures.DOUBT)) for row in rows for one in figures_of(row))])
+
+    def cell(row: Row) -> Text:
+        aligned = (" " * (widest - len(one.rstrip(figures.DOUBT))) + one if one else "" for one in figures_of(row))
+        return Text("\n".join(aligned))
+
+    return heading.rjust(widest), cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +178,25 @@ class _Line:
     time: str
     milliseconds: str
     speedups: Mapping[str, Bounds]
+    over: str = ""
 
 
 def _lines(row: Row) -> list[_Line]:
     """One line a time."""
-    times = (("device", row.device_s, row.device_speedups), ("latency", row.latency_s, row.latency_speedups))
-    return [
-        _Line(time, figures.milliseconds(seconds), speedups) for time, seconds, speedups in times if seconds is not None
-    ]
+    device, latency, _ = figures.times(row)
+    times = (
+        ("device", row.device_s, device, row.device_speedups),
+        ("latency", row.latency_s, latency, row.latency_speedups),
+    )
+    return [_Line(time, shown, speedups) for time, seconds, shown, speedups in times if seconds is not None]
 
 
 def _stacked_lines(row: Row) -> Iterator[_Line]:
     """One line a baseline, the time standing in the first of its own."""
     for line in _lines(row):
-        each = [{name: line.speedups[name]} for name in baselines_of([row]) if name in line.speedups] or [{}]
-        yield _Line(line.time, line.milliseconds, each[0])
-        yield from (_Line("", "", one) for one in each[1:])
+        first, *others = [name for name in baselines_of([row]) if name in line.speedups] or [""]
+        yield replace(line, over=first)
+        yield from (_Line("", "", line.speedups, name) for name in others)
 
 
 def _speedups_over(row: Row, name: str) -> Text:
@@ -198,7 +215,8 @@ def _parity_cell(row: Row) -> Text:
     return Text(figures.error_over_bound(row.parity).replace(" of ", "\nof "), style="bold red" if bad else "")
 
 
-def _verdict_cell(row: Row) -> Text:
+def verdict_cell(row: Row) -> Text:
+    """The verdict in its colour."""
     return Text(row.verdict, style=_STYLES.get(row.verdict.upper(), ""))
 
 
@@ -207,7 +225,7 @@ def _names(text: str) -> tuple[str, str]:
     try:
         case = Case.parse(text)
     except UsageError:
-        # A row of something that is no case, such as a micro-model of the optimisation tests, stands by itself.
+        # A row of something that is no case stands by itself.
         return "", text
     cold = f" {case.l2}" if case.l2 != "warm" else ""
     return f"{case.workload} {case.precision} {case.shape}{cold}", f"{case.backend} {case.execution}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from trtgate.report.rows import Bounds, ParityCell, unclear
+from trtgate.report.rows import Bounds, ParityCell, Row, unclear
 
 MISSING = "-"
+DOUBT = "?"
 _LARGEST_SPELT = 9999.5
 
 
@@ -32,9 +33,18 @@ def _leading_zeros(value: float) -> int:
     return -zeros
 
 
-def milliseconds(seconds: Bounds | None) -> str:
-    """The estimate in milliseconds, without its unit."""
-    return MISSING if seconds is None else significant(seconds.estimate * 1e3)
+def times(row: Row) -> tuple[str, str, str]:
+    """Device time and latency in milliseconds, and inferences a second, each with its mark of doubt."""
+    return (
+        milliseconds(row.device_s, unsteady="device" in row.unsteady),
+        milliseconds(row.latency_s, unsteady="latency" in row.unsteady),
+        rate(row.throughput_per_s, unsteady="throughput" in row.unsteady),
+    )
+
+
+def milliseconds(seconds: Bounds | None, *, unsteady: bool = False) -> str:
+    """The estimate in milliseconds, without its unit; ``51.0?`` where its samples do not agree on it."""
+    return MISSING if seconds is None else significant(seconds.estimate * 1e3) + _doubt(unsteady)
 
 
 def speedup(ratio: float) -> str:
@@ -56,9 +66,13 @@ def interval(bounds: Bounds | None) -> str:
     return f"{speedup(bounds.estimate)} [{speedup(bounds.low)} {speedup(bounds.high)}]"
 
 
-def rate(per_second: Bounds | None) -> str:
-    """The estimate of a rate."""
-    return MISSING if per_second is None else significant(per_second.estimate)
+def rate(per_second: Bounds | None, *, unsteady: bool = False) -> str:
+    """The estimate of a rate; ``19.6?`` where its samples do not agree on it."""
+    return MISSING if per_second is None else significant(per_second.estimate) + _doubt(unsteady)
+
+
+def _doubt(unsteady: bool) -> str:
+    return DOUBT if unsteady else ""
 
 
 def error_over_bound(parity: ParityCell | None) -> str:

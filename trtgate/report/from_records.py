@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trtgate.case import Quantity
-from trtgate.judge.stats import median_interval, paired_ratio
+from trtgate.case import Case, Quantity
+from trtgate.judge.stats import excess_spread, median_interval, paired_ratio
+from trtgate.policy import Policy
 from trtgate.record import Outcome, Parity, Record
 from trtgate.report import figures
-from trtgate.report.rows import Bounds, ParityCell, Range, Row
+from trtgate.report.rows import BASELINE_NAMES, Bounds, ParityCell, Range, Row, unclear
 
-_TIMES = (Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT)
+_WITH_BASELINES = (Quantity.DEVICE, Quantity.LATENCY)
+_TIMES = (*_WITH_BASELINES, Quantity.THROUGHPUT)
 # `trtgate.judge.stats` gives no interval for fewer.
 _FEWEST_SAMPLES = 5
 _WORDS = {
@@ -26,20 +28,26 @@ _GRAVITY = (Outcome.MEASURED, Outcome.KNOWN_FAILURE, Outcome.FAILED)
 
 
 def rows_of(
-    records: Iterable[Record], confidence: float, verdicts: Mapping[str, tuple[str, str]] | None = None
+    records: Iterable[Record], policy: Policy, verdicts: Mapping[str, tuple[str, str]] | None = None
 ) -> list[Row]:
-    """One row a case, in the order in which the cases first appear; skipped cases are left out.
+    """One row a case; skipped cases are left out.
+
+    Cells, and the cases of each, stand in the order in which they first appear. A stored run holds what failed behind
+    all that was timed, which would tear its cells apart.
 
     Args:
         records: of one run.
-        confidence: of the intervals, between 0.5 and 1.
+        policy: whose confidence the intervals have, and what spread of samples it calls unsteady.
         verdicts: verdict and reason by case id; without one, the row says how its measurements ended.
     """
-    by_case: dict[str, dict[Quantity, Record]] = {}
+    cells: dict[tuple[str, ...], dict[str, dict[Quantity, Record]]] = {}
     for record in records:
         if record.outcome is not Outcome.SKIPPED:
-            by_case.setdefault(record.case, {})[record.quantity] = record
-    return [_row(case, kept, confidence, (verdicts or {}).get(case)) for case, kept in by_case.items()]
+            cell = cells.setdefault(Case.parse(record.case).group, {})
+            cell.setdefault(record.case, {})[record.quantity] = record
+    return [
+        _row(case, kept, policy, (verdicts or {}).get(case)) for cell in cells.values() for case, kept in cell.items()
+    ]
 
 
 def skips_of(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -70,31 +78,43 @@ def machine_of(records: Sequence[Record]) -> str:
     return ", ".join(parts)
 
 
-def _row(case: str, kept: Mapping[Quantity, Record], confidence: float, verdict: tuple[str, str] | None) -> Row:
+def _row(case: str, kept: Mapping[Quantity, Record], policy: Policy, verdict: tuple[str, str] | None) -> Row:
+    confidence, limit = policy.measure.confidence, policy.judge.spread_warning
     times = {quantity: _median(kept.get(quantity), confidence) for quantity in _TIMES}
+    speedups = {quantity: _speedups(kept.get(quantity), confidence) for quantity in _WITH_BASELINES}
+    spreads = {quantity: _spread(_samples(kept.get(quantity)), limit) for quantity in _TIMES}
     word, note = verdict or _how_it_ended(kept)
+    doubts = [*_doubts(spreads), *_doubtful_baselines(kept, speedups, limit)]
     return Row(
         case=case,
         device_s=times[Quantity.DEVICE],
         latency_s=times[Quantity.LATENCY],
         throughput_per_s=_rate(times[Quantity.THROUGHPUT]),
-        device_speedups=_speedups(kept.get(Quantity.DEVICE), confidence),
-        latency_speedups=_speedups(kept.get(Quantity.LATENCY), confidence),
+        device_speedups=speedups[Quantity.DEVICE],
+        latency_speedups=speedups[Quantity.LATENCY],
         parity=_worst_output(next((record.parity for record in kept.values() if record.parity is not None), None)),
         verdict=word,
-        note=note,
+        note=" ".join(filter(None, (note, *doubts))),
         details=_details(kept),
+        unsteady=frozenset(quantity.value for quantity, spread in spreads.items() if spread is not None),
+        proof=set(kept) == {Quantity.OPTIMISATION},
     )
 
 
 def _how_it_ended(kept: Mapping[Quantity, Record]) -> tuple[str, str]:
     gravest = max(kept.values(), key=lambda record: _GRAVITY.index(record.outcome))
     if gravest.outcome is not Outcome.MEASURED:
-        return _WORDS[gravest.outcome], gravest.reason
-    missed = [record.reason for record in kept.values() if record.reason]
+        return _WORDS[gravest.outcome], _reason(gravest)
+    missed = [_reason(record) for record in kept.values() if record.reason]
     if missed:
         return _WORDS[Outcome.FAILED], " ".join(missed)
     return _WORDS[Outcome.MEASURED], " ".join(_disturbances(kept))
+
+
+def _reason(record: Record) -> str:
+    """Its reason without the case that it begins with, which its row names already."""
+    rest = record.reason.removeprefix(record.case)
+    return rest.lstrip(": ") if rest[:1] in (":", " ") else record.reason
 
 
 def _disturbances(kept: Mapping[Quantity, Record]) -> Iterator[str]:
@@ -111,6 +131,28 @@ def _disturbances(kept: Mapping[Quantity, Record]) -> Iterator[str]:
             yield f"{quantity}: the GPU waited for the host in {' and '.join(whose)} samples, and such gaps count."
         if quantity is Quantity.DEVICE and not seen.steady:
             yield f"{quantity}: times were not steady when warm-up ran out of time."
+
+
+def _doubts(spreads: Mapping[Quantity, float | None]) -> Iterator[str]:
+    for quantity, spread in spreads.items():
+        if spread is not None:
+            yield f"{quantity}: samples spread by {spread:.0%} of their median (interquartile range)."
+
+
+def _doubtful_baselines(
+    kept: Mapping[Quantity, Record], speedups: Mapping[Quantity, Mapping[str, Bounds]], limit: float
+) -> Iterator[str]:
+    """Why a speedup is unclear, where it is its baseline whose samples lie too far apart."""
+    for quantity, cells in speedups.items():
+        for name in filter(lambda name: unclear(cells[name]), cells):
+            spread = _spread(kept[quantity].baselines[name].series.values, limit)
+            if spread is not None:
+                title = BASELINE_NAMES.get(name, name)
+                yield f"{quantity}: unclear over {title}, whose samples spread by {spread:.0%} of their median."
+
+
+def _spread(samples: npt.NDArray[np.float64] | None, limit: float) -> float | None:
+    return None if samples is None or len(samples) < _FEWEST_SAMPLES else excess_spread(samples, limit)
 
 
 def _samples(record: Record | None) -> npt.NDArray[np.float64] | None:

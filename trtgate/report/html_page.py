@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from trtgate.report import figures, sparkline
-from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend
+from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend, split_proofs
 
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#d8dce2, #3a4048); --soft: light-dark(#5c6670, #9aa4ae);
@@ -50,6 +50,7 @@ def page(
         histories: by case id; a column of trends is drawn where there is at least one.
         confidence: of the intervals.
     """
+    rows, proofs = split_proofs(rows)
     names = baselines_of(rows)
     head = ["case", "device ms", "latency ms", "inf/s"]
     head += [f"device, over {BASELINE_NAMES.get(name, name)}" for name in names]
@@ -57,7 +58,7 @@ def page(
     head += ["parity", *(["trend"] if histories else []), "verdict"]
     body = "\n".join(_row(row, names, histories) for row in rows)
     level = f" Intervals: {confidence:.0%}." if confidence is not None else ""
-    meaning = "".join(f"<li>{escape(sentence)}</li>" for sentence in legend(rows))
+    meaning = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*proofs, *legend(rows)))
     groups = "".join(
         f"<li>{len(group.cases)} × {escape(group.reason)} <span class='soft'>{escape(', '.join(group.cases))}</span>"
         "</li>"
@@ -79,9 +80,7 @@ def page(
 def _row(row: Row, names: Sequence[str], histories: Mapping[str, History] | None) -> str:
     cells = [
         f"<td><code>{escape(row.case)}</code></td>",
-        _cell(figures.milliseconds(row.device_s)),
-        _cell(figures.milliseconds(row.latency_s)),
-        _cell(figures.rate(row.throughput_per_s)),
+        *map(_cell, figures.times(row)),
     ]
     for speedups in (row.device_speedups, row.latency_speedups):
         for name in names:

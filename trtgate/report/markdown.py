@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from trtgate.case import Case
 from trtgate.errors import UsageError
 from trtgate.report import figures
-from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend
+from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend, split_proofs
 from trtgate.report.sheet import Entry, Sheet, split
 
 # GitHub refuses comments of more than 65,536 characters; the rest is room for what a bot puts round ours.
@@ -32,11 +32,11 @@ def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
     # Room for the two sentences that count what was left out, and for the frame of the second table.
     budget = limit - _length(lines) - 600
     if loud:
-        shown, left_out = _within(_entries(loud), budget)
+        shown, left_out = _within(_entries(loud, sheet), budget)
         budget -= _length(shown)
         lines += [*shown, *_left_out(left_out), ""]
     if quiet:
-        shown, left_out = _within(_entries(quiet), budget)
+        shown, left_out = _within(_entries(quiet, sheet), budget)
         count = f"{len(quiet)} without a change beyond their margin"
         lines += [f"<details><summary>{count}</summary>", "", *shown, *_left_out(left_out), "", "</details>", ""]
     return "\n".join(lines)
@@ -58,6 +58,7 @@ def run_table(
         confidence: of the intervals.
     """
     lines = [f"Measured on {escape(machine)}.", ""] if machine else []
+    rows, proofs = split_proofs(rows)
     names = baselines_of(rows)
     head = ["case", "device ms", "latency ms", "inf/s"]
     head += [f"device, over {BASELINE_NAMES.get(name, name)}" for name in names]
@@ -65,6 +66,7 @@ def run_table(
     head += ["parity", "verdict"]
     for title, group in _by_workload(rows):
         lines += [f"**{escape(title)}**", "", *table(head, (_run_cells(row, names) for row in group)), ""]
+    lines += [line for sentence in proofs for line in (escape(sentence), "")]
     if names:
         level = f"{confidence:.0%} " if confidence is not None else ""
         lines += [f"Speedups stand with their {level}interval in brackets; parity is the error and its bound.", ""]
@@ -98,9 +100,7 @@ def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
 def _run_cells(row: Row, names: Sequence[str]) -> list[str]:
     return [
         code(row.case),
-        figures.milliseconds(row.device_s),
-        figures.milliseconds(row.latency_s),
-        figures.rate(row.throughput_per_s),
+        *figures.times(row),
         *(escape(figures.interval(row.device_speedups.get(name))) for name in names),
         *(escape(figures.interval(row.latency_speedups.get(name))) for name in names),
         figures.error_over_bound(row.parity),
@@ -119,7 +119,7 @@ def _by_workload(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return list(groups.items())
 
 
-def _entries(entries: Iterable[Entry]) -> list[str]:
+def _entries(entries: Iterable[Entry], sheet: Sheet) -> list[str]:
     return table(
         ["case", "quantity", "verdict", "change", "why"],
         (
@@ -128,7 +128,7 @@ def _entries(entries: Iterable[Entry]) -> list[str]:
                 escape(entry.quantity),
                 f"**{entry.decision.verdict}**",
                 escape(entry.change),
-                escape(entry.decision.reason),
+                "see Environment" if sheet.told_by_environment(entry) else escape(entry.decision.reason),
             ]
             for entry in entries
         ),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 BASELINE_NAMES = {"eager": "eager", "eager_graph": "graphed eager", "inductor": "inductor"}
+CASE = "CASE"
+_NAMED = 3
+_WELL = ("passed", "same")
 # Ends of an interval further apart than this cannot tell a win from a loss of any size that occurs.
 _WIDEST_FACTOR = 10.0
 
@@ -65,6 +68,8 @@ class Row:
         verdict: one word.
         note: why, in one sentence; empty when nothing needs saying.
         details: further figures for the reports that have room, such as build seconds; text by name.
+        unsteady: of device, latency and throughput those whose samples lie too far apart to be taken at their word.
+        proof: whether the optimiser's work was looked at and nothing else, so that there are no times.
     """
 
     case: str
@@ -77,6 +82,8 @@ class Row:
     verdict: str = ""
     note: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    unsteady: frozenset[str] = frozenset()
+    proof: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,48 @@ def group_skips(skipped: Iterable[tuple[str, str]]) -> list[SkipGroup]:
         groups.setdefault(reason, []).append(case)
     made = [SkipGroup(reason, tuple(cases)) for reason, cases in groups.items()]
     return sorted(made, key=lambda group: (-len(group.cases), group.reason))
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGroup:
+    """Rows of one verdict and one reason, in which `CASE` stands for each one's own id where they are several."""
+
+    verdict: str
+    note: str
+    cases: tuple[str, ...]
+
+
+def group_notes(rows: Iterable[Row]) -> list[NoteGroup]:
+    """Join rows by verdict and reason, in the order in which these first appear; rows without a note are left out."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.note:
+            groups.setdefault((row.verdict, row.note.replace(row.case, CASE)), []).append(row)
+    return [
+        NoteGroup(verdict, found[0].note if len(found) == 1 else note, tuple(row.case for row in found))
+        for (verdict, note), found in groups.items()
+    ]
+
+
+def named(cases: Sequence[str]) -> str:
+    """The first three cases and the number of the others."""
+    return ", ".join(cases[:_NAMED]) + (f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else "")
+
+
+def split_proofs(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Rows for the table, and a sentence for the proofs of the optimiser that went well: they have nothing to show."""
+    table: list[Row] = []
+    proven: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.proof and row.verdict in _WELL:
+            proven.setdefault(row.verdict, []).append(row)
+        else:
+            table.append(row)
+    sentences = []
+    for verdict, found in proven.items():
+        models = ", ".join(dict.fromkeys(row.case.split("-")[0] for row in found))
+        sentences.append(f"Optimiser proofs, without times: {len(found)} {verdict} ({models}).")
+    return table, sentences
 
 
 def baselines_of(rows: Iterable[Row]) -> tuple[str, ...]:
@@ -132,6 +181,11 @@ def legend(rows: Iterable[Row], *, rate: bool = True) -> list[str]:
         sentences.append(
             "A small model can win far more in latency than in device time: then it is launch overhead that went, not "
             "computation. Graphed eager is PyTorch without that overhead, and the fairer rival."
+        )
+    if any(row.unsteady for row in kept):
+        sentences.append(
+            "?: the samples of this time lie far apart, as its note says: something else used the machine, or the "
+            "clocks moved."
         )
     speedups = (one for row in kept for cells in (row.device_speedups, row.latency_speedups) for one in cells.values())
     if any(map(unclear, speedups)):

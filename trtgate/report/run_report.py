@@ -25,7 +25,7 @@ def write(records: Sequence[Record], policy: Policy, past: Iterable[Series], tar
 
     Args:
         records: of one run.
-        policy: whose confidence the intervals have.
+        policy: how rows are made of records.
         past: histories to draw trends of; only those of the run's own stack are used.
         targets: file by form (markdown, html, json); ``-`` is standard output, None leaves the form out.
 
@@ -33,7 +33,7 @@ def write(records: Sequence[Record], policy: Policy, past: Iterable[Series], tar
         StorageError: a file cannot be written.
     """
     confidence = policy.measure.confidence
-    rows, skipped, machine = rows_of(records, confidence), skips_of(records), machine_of(records)
+    rows, skipped, machine = rows_of(records, policy), skips_of(records), machine_of(records)
     forms: dict[str, Callable[[], str]] = {
         "markdown": lambda: markdown.run_table(rows, skipped=skipped, machine=machine, confidence=confidence),
         "html": lambda: html_page.page(

@@ -91,6 +91,10 @@ class Sheet:
             self.entries, key=lambda entry: (GRAVEST_FIRST.index(entry.decision.verdict), entry.case, entry.quantity)
         )
 
+    def told_by_environment(self, entry: Entry) -> bool:
+        """Whether a row has no reason of its own: the machine is unfit, which is said once for all."""
+        return self.environment is not None and entry.decision.reason == self.environment.reason
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; ratios are head / base, so that above 1 is slower or larger."""
         return {

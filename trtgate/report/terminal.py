@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.text import Text
 
 from trtgate.policy import Policy
 from trtgate.record import Record
 from trtgate.report import figures
-from trtgate.report.closing_table import layout_for, tables
+from trtgate.report.closing_table import layout_for, tables, verdict_cell
 from trtgate.report.from_records import machine_of, rows_of, skips_of
-from trtgate.report.rows import Row, group_skips, legend
+from trtgate.report.rows import Row, group_notes, group_skips, legend, named, split_proofs
+from trtgate.report.wide import at_least, hanging
 
 
 def summary(
@@ -30,7 +30,7 @@ def summary(
 
     Args:
         records: of this run.
-        policy: whose confidence the intervals have.
+        policy: how rows are made of records.
         width: columns of the terminal.
         title: what ran where; the machine of the records if it is empty.
         verdicts: verdict and reason by case id.
@@ -38,12 +38,11 @@ def summary(
     """
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=colour, color_system="standard" if colour else None)
-    confidence = policy.measure.confidence
     show(
-        rows_of(records, confidence, verdicts),
+        rows_of(records, policy, verdicts),
         skipped=skips_of(records),
         title=title or machine_of(records),
-        confidence=confidence,
+        confidence=policy.measure.confidence,
         console=console,
     )
     return text.getvalue().splitlines()
@@ -70,16 +69,24 @@ def show(
         console: where to print; the standard output without one.
     """
     console = console or Console()
+    rows, proven = split_proofs(rows)
+    table, unproven = [row for row in rows if not row.proof], [row for row in rows if row.proof]
     if title:
         console.print(Text(figures.printable(title), style="bold underline"))
-    if rows:
-        layout = layout_for(rows, console.width)
-        with _at_least(console, layout.width):
-            console.print(Group(*tables(rows, layout, confidence), ""), crop=False)
-        console.print(Group(*(Text(sentence, style="dim") for sentence in legend(rows, rate=layout.rate)), ""))
-    parts = [*_notes(rows), *_skips(skipped)]
-    if parts:
-        console.print(Group(*parts))
+    if table:
+        layout = layout_for(table, console.width)
+        with at_least(console, layout.width):
+            console.print(Group(*tables(table, layout, confidence), ""), crop=False)
+        console.print(Group(*(Text(sentence, style="dim") for sentence in legend(table, rate=layout.rate)), ""))
+    if proven:
+        console.print(Group(*map(Text, proven), ""))
+    if unproven:
+        each = [Text.assemble(figures.printable(f"  {row.case}: "), verdict_cell(row)) for row in unproven]
+        console.print(Group(Text("Optimiser proofs, without times:", style="bold"), *each, ""))
+    for heading, lines in (("Why:", _notes(rows)), ("Skipped:", _skips(skipped))):
+        if lines:
+            console.print(Text(heading, style="bold"))
+            console.print(Text("\n".join(hanging(line, console.width) for line in lines)))
 
 
 def progress(done: int, total: int, doing: str, eta_s: float | None = None) -> str:
@@ -96,34 +103,18 @@ def progress(done: int, total: int, doing: str, eta_s: float | None = None) -> s
     return f"[{done:>{len(str(total))}}/{total} {share}{left}] {doing}"
 
 
-@contextmanager
-def _at_least(console: Console, width: int) -> Iterator[None]:
-    """Long lines where a console has too few columns: folded, figures would stand beside the wrong names."""
-    before = console.width
-    console.width = max(before, width)
-    try:
-        yield
-    finally:
-        console.width = before
-
-
-def _notes(rows: Iterable[Row]) -> list[RenderableType]:
-    noted = [row for row in rows if row.note]
-    if not noted:
-        return []
-    lines: list[RenderableType] = [Text("Why:", style="bold")]
-    lines += [
-        Text(figures.printable(f"  {row.case}: {row.verdict + ', ' if row.verdict else ''}{row.note}")) for row in noted
+def _notes(rows: Iterable[Row]) -> list[str]:
+    return [
+        f"{group.cases[0]}: {_after(group.verdict)}{group.note}"
+        if len(group.cases) == 1
+        else f"{len(group.cases)} x {_after(group.verdict)}{group.note} ({named(group.cases)})"
+        for group in group_notes(rows)
     ]
-    return lines
 
 
-def _skips(skipped: Iterable[tuple[str, str]]) -> list[RenderableType]:
-    groups = group_skips(skipped)
-    if not groups:
-        return []
-    lines: list[RenderableType] = [Text("Skipped:", style="bold")]
-    for group in groups:
-        named = ", ".join(group.cases[:3]) + (f" and {len(group.cases) - 3} more" if len(group.cases) > 3 else "")
-        lines.append(Text(figures.printable(f"  {len(group.cases)} x {group.reason} ({named})")))
-    return lines
+def _after(verdict: str) -> str:
+    return f"{verdict}, " if verdict else ""
+
+
+def _skips(skipped: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{len(group.cases)} x {group.reason} ({named(group.cases)})" for group in group_skips(skipped)]

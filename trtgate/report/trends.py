@@ -18,6 +18,7 @@ from trtgate.judge.trend import ChangePoint, change_points
 from trtgate.judge.verdict import spell
 from trtgate.policy.judge import TrendSettings
 from trtgate.report import markdown, outputs
+from trtgate.report.wide import print_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +218,9 @@ def show(trend: Trend, console: Console | None = None) -> None:
     for stack in dict.fromkeys(finding.stack for finding in trend.findings):
         console.print(Text(stack, style="bold"))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("case", overflow="fold")
-        table.add_column("quantity")
-        table.add_column("between commits", overflow="fold")
-        table.add_column("change")
-        table.add_column("runs since", justify="right")
+        for heading in ("case", "quantity", "between commits", "change"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("runs since", justify="right", no_wrap=True)
         for finding in (found for found in trend.findings if found.stack == stack):
             slower = finding.change.ratio.estimate > 1
             table.add_row(
@@ -231,7 +230,7 @@ def show(trend: Trend, console: Console | None = None) -> None:
                 Text(spell(finding.change.ratio), style="red" if slower else "green"),
                 str(finding.change.runs_after),
             )
-        console.print(table)
+        print_whole(console, table)
     console.print(Text(trend.headline))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +11,9 @@ from rich.text import Text
 
 from trtgate.judge.verdict import Verdict
 from trtgate.report.figures import printable
-from trtgate.report.sheet import Sheet, split
+from trtgate.report.rows import CASE, named
+from trtgate.report.sheet import Entry, Sheet, split
+from trtgate.report.wide import hanging, print_whole
 
 STYLES = {
     Verdict.SAME: "green",
@@ -26,6 +30,8 @@ STYLES = {
 def show(sheet: Sheet, console: Console | None = None) -> None:
     """Print what was compared: one row a quantity, the gravest first, then the outcome.
 
+    A row is one line whatever the console's width, so that a case can be searched for.
+
     Args:
         sheet: the comparison.
         console: where to print; the standard output without one.
@@ -37,19 +43,38 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
             console.print(Text(printable(line), style="dim"))
     loud, quiet = split(sheet.by_gravity)
     if loud or quiet:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("case", overflow="fold", ratio=5)
-        table.add_column("quantity")
-        table.add_column("verdict")
-        table.add_column("change", ratio=3)
-        for entry in (*loud, *quiet):
-            verdict = Text(entry.decision.verdict, style=STYLES[entry.decision.verdict])
-            table.add_row(Text(entry.case), entry.quantity, verdict, Text(entry.change))
-        console.print(table)
-    for entry in loud:
-        console.print(Text(printable(f"{entry.case}, {entry.quantity}: {entry.decision.reason}")))
+        print_whole(console, _table([*loud, *quiet]))
+        console.print()
+    for reason in _reasons(entry for entry in loud if not sheet.told_by_environment(entry)):
+        console.print(Text(hanging(reason, console.width, indent="")))
     if sheet.environment is not None:
         console.print(Text(printable(f"Environment: {sheet.environment.verdict}. {sheet.environment.reason}")))
     if sheet.elapsed_s is not None and sheet.seconds_a_case is not None:
         console.print(Text(f"It took {sheet.elapsed_s:.0f} s, {sheet.seconds_a_case:.0f} s a case.", style="dim"))
     console.print(Text(f"{sheet.command}: {sheet.headline}", style="bold"))
+
+
+def _table(entries: Iterable[Entry]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("case", "quantity", "verdict", "change"):
+        table.add_column(heading, no_wrap=True)
+    for entry in entries:
+        verdict = Text(entry.decision.verdict, style=STYLES[entry.decision.verdict])
+        table.add_row(Text(printable(entry.case)), Text(printable(entry.quantity)), verdict, Text(entry.change))
+    return table
+
+
+def _reasons(entries: Iterable[Entry]) -> Iterator[str]:
+    """Why, each reason once: a case that is wrong is wrong in all of its quantities, and often not the only one."""
+    by_case: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        by_case.setdefault((entry.case, entry.decision.reason), []).append(entry)
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for (case, reason), found in by_case.items():
+        quantities = ", ".join(entry.quantity for entry in found)
+        groups.setdefault((quantities, reason.replace(case, CASE)), []).append(found[0])
+    for (quantities, reason), found in groups.items():
+        if len(found) == 1:
+            yield f"{found[0].case}, {quantities}: {found[0].decision.reason}"
+        else:
+            yield f"{len(found)} cases, {quantities}: {reason} ({named([entry.case for entry in found])})"

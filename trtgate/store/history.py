@@ -34,6 +34,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "accept",
+    "conclude",
     "find_baseline",
     "load_run",
     "merge",
@@ -214,6 +215,18 @@ def accept(path: Path, reason: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Pa
         if target != path:
             path.unlink()
     return target
+
+
+def conclude(path: Path, status: RunStatus, reason: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    """Write into a run's file how the run ended, which nobody else writes meanwhile.
+
+    Raises:
+        RecordError: the file is not a run.
+        StorageError: it cannot be written; the run stays as it was.
+    """
+    data = load_document(path, max_bytes)
+    data[host_format.KEY] |= {"status": status, "reason": reason}
+    write_atomic(path, host_format.dump(data))
 
 
 def quarantine(path: Path, reason: str = "", *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
