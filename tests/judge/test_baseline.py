@@ -104,6 +104,16 @@ def test_bytes_and_errors_are_compared_exactly(make_record, other, quantity, aft
     assert decision.verdict is verdict
 
 
+@pytest.mark.parametrize("fact", ["from_cache", "loads_libraries"])
+def test_memory_of_builds_that_did_not_begin_alike_is_not_compared(make_record, other, fact):
+    alike = {"from_cache": True, "loads_libraries": False}
+    base = exact(make_record, "memory", 100.0, facts=alike)
+    assert decide([base], [exact(make_record, "memory", 150.0, facts=alike)], other).verdict is Verdict.SLOWER
+    head = exact(make_record, "memory", 150.0, facts=alike | {fact: not alike[fact]})
+    decision = decide([base], [head], other)
+    assert (decision.verdict, decision.code) == (Verdict.INCOMPARABLE, "other_start")
+
+
 def test_figures_stand_with_the_unit_that_they_have(make_record, other):
     error = decide([exact(make_record, "parity", 7.07561e-8)], [exact(make_record, "parity", 7.07561e-8)], other)
     assert error.reason == "Same: +0.00% (7.08e-08 -> 7.08e-08), margin 100%."

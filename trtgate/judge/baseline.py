@@ -30,6 +30,8 @@ _TIMES = frozenset({Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT, Quan
 # Of one run's own median; its standard error is read back from the interval's width.
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
 _FEWEST_SAMPLES = 5
+# What a builder allocates and what a library loads on first use stay in the memory of the case that came first.
+_STARTS = ("from_cache", "loads_libraries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,9 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
         return _judge_facts(old, new)
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
+    if new.quantity is Quantity.MEMORY and any(old.facts.get(fact) != new.facts.get(fact) for fact in _STARTS):
+        reason = "One was built, or loaded its backend's libraries, and the other was not: their memory is not alike."
+        return Decision(Verdict.INCOMPARABLE, "other_start", reason)
     assert old.series is not None
     assert new.series is not None
     return judge_exact(old.series.values, new.series.values, new.quantity, settings.margin_for(new.case, new.quantity))
