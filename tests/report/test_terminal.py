@@ -184,6 +184,8 @@ def test_rows_come_from_records(make_record, h100):
     assert one.parity == ParityCell(8e-4, 1e-3)
     assert one.details == {"plan": "24.0 MiB"}
     assert (one.verdict, two.verdict, two.note) == ("passed", "known fail", "RTX.")
+    ahead_of_time = [make_record(quantity=quantity, samples=1) for quantity in ("build", "plan")]
+    assert rows_of(ahead_of_time, Policy())[0].verdict == "built"
     assert skips_of(records) == [("vit_b_16-torch_tensorrt-fp16-b1-stream", "Needs a GPU.")]
     assert machine_of(records).startswith(f"{h100.gpu}, driver {h100.driver}")
     (judged,) = rows_of(records[:1], Policy(), {records[0].case: ("slower", "By 5%.")})

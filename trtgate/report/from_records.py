@@ -23,6 +23,7 @@ _WORDS = {
     Outcome.KNOWN_FAILURE: "known fail",
     Outcome.FAILED: "failed",
 }
+_BUILT = frozenset({Quantity.BUILD, Quantity.PLAN, Quantity.OPTIMISATION})
 # The worst thing that happened to one of a case's quantities speaks for the case.
 _GRAVITY = (Outcome.MEASURED, Outcome.KNOWN_FAILURE, Outcome.FAILED)
 
@@ -108,7 +109,9 @@ def _how_it_ended(kept: Mapping[Quantity, Record]) -> tuple[str, str]:
     missed = [_reason(record) for record in kept.values() if record.reason]
     if missed:
         return _WORDS[Outcome.FAILED], " ".join(missed)
-    return _WORDS[Outcome.MEASURED], " ".join(_disturbances(kept))
+    # An engine that was built ahead of time has proven nothing of its outputs yet.
+    word = "built" if kept.keys() <= _BUILT and Quantity.BUILD in kept else _WORDS[Outcome.MEASURED]
+    return word, " ".join(_disturbances(kept))
 
 
 def _reason(record: Record) -> str:

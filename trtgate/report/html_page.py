@@ -22,7 +22,7 @@ td { font-variant-numeric: tabular-nums; } code { font-size: .92em; } .soft { co
 polyline { fill: none; stroke: var(--accent); stroke-width: 1.5; } circle { fill: var(--accent); }
 line.mark { stroke: var(--bad); stroke-dasharray: 2 2; } .scroll { overflow-x: auto; }
 """
-_GOOD, _BAD = ("passed", "same", "faster"), ("failed", "slower", "missing", "invalid")
+_GOOD, _BAD = ("passed", "built", "same", "faster"), ("failed", "slower", "missing", "invalid")
 
 
 @dataclass(frozen=True, slots=True)
