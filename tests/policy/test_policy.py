@@ -88,3 +88,43 @@ def test_fewer_batches_than_are_compared_are_refused(tmp_path):
     assert "parity.batches is 3: Input should be greater than or equal to 4." in refusal(
         tmp_path, "[parity]\nbatches = 3"
     )
+
+
+_FAILURE = '[[known_failure]]\ncase="*"\nstage="run"\nreason="x"\n'
+_LAYERS = '[[optimisation.layer_floor]]\nworkload="*"\nnodes_per_layer=1\nreason="x"\n'
+_TABLES = {
+    "floor.0.runtime": floor() + "\nruntime={}",
+    "known_failure.0.runtime": _FAILURE + "runtime={}",
+    "known_failure.0.architecture": _FAILURE + 'runtime="*"\narchitecture={}',
+    "optimisation.layer_floor.0.runtime": _LAYERS + "runtime={}",
+    "optimisation.layer_floor.0.precision": _LAYERS + "precision={}",
+    "optimisation.constant_limit.0.runtime": (
+        '[[optimisation.constant_limit]]\nworkload="*"\nat_most=1\nreason="x"\nruntime={}'
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad", "says"),
+    [
+        *(
+            (
+                key,
+                ["tensorrt_rtx 1.4.*", "tensorrt_rtx *", "*", "torch 2.11.0+cu130", "t*"],
+                bad,
+                "no runtime is called so",
+            )
+            for key in _TABLES
+            if key.endswith("runtime")
+            for bad in ("tensorrt-rtx 1.4.*", "tensorrt_rtx", "TensorRT 10.*", "tensorrt_rtx1.4.*")
+        ),
+        ("known_failure.0.architecture", ["sm_90", "sm_*", "cpu", "*"], "sm90", "no architecture is called so"),
+        ("optimisation.layer_floor.0.precision", ["fp16", "?p16", "*"], "f16", "no precision is called so"),
+    ],
+)
+def test_a_pattern_that_nothing_is_called_by_is_refused(tmp_path, key, good, bad, says):
+    path = tmp_path / "trtgate.toml"
+    for pattern in good:
+        path.write_text(_TABLES[key].format(f'"{pattern}"'))
+        load(path)
+    assert f"{key} is '{bad}': {says}" in refusal(tmp_path, _TABLES[key].format(f'"{bad}"'))

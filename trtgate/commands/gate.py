@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
             head=head,
             policy=policy,
             quantities=plan.quantities_of(policy.gate, wanted, device),
-            cases=plan.cases_of(policy.gate, head_policy.gate, args.case, device),
+            wanted=plan.Wanted(policy.gate, head_policy, device, tuple(args.case)),
             station=Station.of(policy, device, Path(scratch), cache, cache / "gate_logs" / Path(scratch).name),
             say=_say,
             samples=samples,
@@ -97,7 +97,8 @@ def _policies(named: Path | None, base: Side, head: Side, here: Path) -> tuple[P
     """The policy that judges, and the head's own.
 
     The base's judges, because a change must not loosen the margins that it is held to. The head's is read for its list
-    of cases. A side without a trtgate.toml goes by the one that is nearest to the current folder.
+    of cases, and for rules that name nothing. A side without a trtgate.toml goes by the one that is nearest to the
+    current folder.
     """
     if named is not None:
         policy = policies.load(named)

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from trtgate.case import BackendName, Case, Precision
+from trtgate.policy.patterns import PrecisionPattern, Runtime
 from trtgate.policy.section import Section
 
 
@@ -21,16 +22,15 @@ class LayerFloor(Section):
     """Source nodes an engine's kernel covers on average, at least: below it, fusions have been lost."""
 
     workload: str = Field(description="shell pattern for workload names")
-    backend: BackendName = BackendName.TENSORRT_ENGINE
-    precision: str = Field(default="*", description="shell pattern for the precision")
-    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    precision: PrecisionPattern = Field(default="*", description="shell pattern for the precision")
+    runtime: Runtime = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
     nodes_per_layer: float = Field(gt=0)
     reason: str = Field(min_length=1)
 
     def applies(self, case: Case, runtime: str) -> bool:
         """Whether this floor names the case on this runtime."""
         return (
-            self.backend is case.backend
+            case.backend is BackendName.TENSORRT_ENGINE  # no other backend's layers are held to a number
             and fnmatch.fnmatchcase(case.workload, self.workload)
             and fnmatch.fnmatchcase(case.precision, self.precision)
             and fnmatch.fnmatchcase(runtime, self.runtime)
@@ -50,7 +50,7 @@ class ConstantLimit(Section):
     """Constants of a model that this runtime is known to compute at each inference."""
 
     workload: str = Field(description="shell pattern for workload names")
-    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    runtime: Runtime = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
     at_most: int = Field(ge=1)
     reason: str = Field(min_length=1)
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from trtgate.case import BackendName, Case, Precision, Quantity, is_shape
+from trtgate.policy.patterns import Architecture, Runtime
 from trtgate.policy.section import Section
 from trtgate.record import Identity
 
@@ -16,7 +17,9 @@ class Floor(Section):
     """A speedup that must hold: the lower bound of its interval has to reach ``at_least``."""
 
     gpu: str = Field(description="shell pattern for the GPU's name")
-    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'")
+    runtime: Runtime = Field(
+        default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'"
+    )
     quantity: Quantity
     baseline: Literal["eager", "eager_graph", "inductor"]
     workload: str
@@ -55,15 +58,21 @@ class KnownFailure(Section):
 
     case: str | tuple[str, ...] = Field(description="shell pattern for case ids, or several")
     stage: Literal["build", "parity", "run", "optimisation"]
-    runtime: str = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
-    architecture: str = Field(default="*", description="shell pattern for the compute capability, such as sm_90")
+    runtime: Runtime = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
+    architecture: Architecture = Field(
+        default="*", description="shell pattern for the compute capability, such as sm_90"
+    )
     reason: str = Field(min_length=1)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Shell patterns for case ids."""
+        return (self.case,) if isinstance(self.case, str) else self.case
 
     def applies(self, case: Case, identity: Identity) -> bool:
         """Whether this entry names the case on this machine."""
-        patterns = (self.case,) if isinstance(self.case, str) else self.case
         return (
-            any(fnmatch.fnmatchcase(case.id, pattern) for pattern in patterns)
+            any(fnmatch.fnmatchcase(case.id, pattern) for pattern in self.patterns)
             and fnmatch.fnmatchcase(identity.architecture or "cpu", self.architecture)
             and _runtime_matches(self.runtime, identity)
         )
