@@ -191,6 +191,20 @@ def test_a_broken_policy_is_usage(runs, here, capsys):
     assert "first_pairs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["compare", "accept", "trend", "report"])
+def test_a_rule_that_names_nothing_is_usage_in_every_command(command, runs, here, capsys):
+    (here / "trtgate.toml").write_text(
+        '[[judge.case_margin]]\ncase = "resnt18-*"\nquantity = "device"\nmargin = 0.1\nreason = "x"\n'
+    )
+    base = runs(1.0, 1.0)
+    rest = {"compare": [base, base], "accept": [base, "--reason", "x"], "trend": [], "report": [base]}
+    assert _run(command, *rest[command]) == ExitCode.USAGE
+    assert "'resnt18-*', and there can be none. Did you mean 'resnet18'?" in capsys.readouterr().err
+    # Beside it lie workloads of the project's own, whose names are not known without running its code.
+    (here / "trtgate_workloads.py").write_text("raise RuntimeError('imported')")
+    assert _run(command, *rest[command]) in (ExitCode.PASS, ExitCode.INCONCLUSIVE)
+
+
 def test_the_size_limit_is_a_policy(runs, here, capsys):
     base = runs(1.0, 1.0)
     (here / "trtgate.toml").write_text("[store]\nmax_file_bytes = 100\n")

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trtgate import policy
 from trtgate.case import Case
+from trtgate.commands.shared import policy_of
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
 from trtgate.measure.census import Census
@@ -93,7 +93,7 @@ def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
     from trtgate.measure.workplace import build_context, workload_of
 
     case = Case.parse(target)
-    context = build_context(args.cache_dir, policy.load(policy.find(Path.cwd())))
+    context = build_context(args.cache_dir, policy_of(None))
     micro = micro_of(case)
     if micro is None:
         case, workload = workload_of(target, args.cache_dir)

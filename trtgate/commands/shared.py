@@ -1,0 +1,38 @@
+"""What several commands share: the policy that they go by, and the stored runs that they name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from trtgate import policy
+from trtgate.store import history
+from trtgate.workloads import project, registry
+from trtgate.workloads.possible_rules import require_possible
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--policy``."""
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="instead of the nearest trtgate.toml")
+
+
+def policy_of(named: Path | None) -> policy.Policy:
+    """The policy of a file, else of the project's trtgate.toml, else the defaults; torch is not imported for it.
+
+    Raises:
+        PolicyError: it cannot be read, or holds a rule that no case can meet.
+    """
+    path = named or project.find_policy(Path.cwd())
+    found = policy.load(path)
+    require_possible(found, registry.known_without_importing(path))
+    return found
+
+
+def load_run(path: Path, rules: policy.Policy) -> history.Run:
+    """A stored run, by its file or by what `history.resolve` takes for one.
+
+    Raises:
+        RecordError, StorageError: there is none, or it is damaged.
+    """
+    limit = rules.store.max_file_bytes
+    return history.load_run(history.resolve(path, max_bytes=limit), max_bytes=limit)
