@@ -17,6 +17,7 @@ from trtgate.errors import (
     PolicyError,
     RecordError,
     StorageError,
+    UnsupportedCaseError,
 )
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
@@ -71,6 +72,7 @@ def test_a_policy_may_ask_for_an_explanation_of_wins():
         (PolicyError("a", "b"), ExitCode.USAGE),
         (RecordError("a", "b"), ExitCode.USAGE),
         (StorageError("a", "b"), ExitCode.USAGE),
+        (UnsupportedCaseError("a", "b"), ExitCode.USAGE),
         (NothingComparedError("a", "b"), ExitCode.NOTHING_COMPARED),
         (EnvironmentInvalidError("a", "b"), ExitCode.INVALID),
         (BackendAbsentError("a", "b"), ExitCode.INVALID),

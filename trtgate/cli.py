@@ -13,7 +13,14 @@ from pathlib import Path
 
 from trtgate import policy
 from trtgate.commands.shared import add_policy, load_run, policy_of
-from trtgate.errors import NothingComparedError, RecordError, StorageError, TrtgateError, UsageError
+from trtgate.errors import (
+    NothingComparedError,
+    RecordError,
+    StorageError,
+    TrtgateError,
+    UnsupportedCaseError,
+    UsageError,
+)
 from trtgate.judge.baseline import compare_runs
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
@@ -30,11 +37,11 @@ class ExitCode(IntEnum):
     REGRESSION = 1
     """Something became slower, bigger or wrong, vanished, or changed in a way that the policy does not let pass."""
     USAGE = 2
-    """An argument, a file or a folder cannot be used."""
+    """An argument, a file or a folder cannot be used, or a case is named that its backend does not do."""
     INCONCLUSIVE = 3
     """No regression was shown, and not everything could be shown to be free of one."""
     INVALID = 4
-    """The machine cannot give a verdict: too disturbed, or a part is missing."""
+    """The machine cannot give a verdict or do the work: too disturbed, or a GPU or a package is missing."""
     NOTHING_COMPARED = 5
     """Not one case stood side by side with another, which is never a pass."""
     INTERNAL = 70
@@ -66,7 +73,7 @@ def verdict_code(decisions: Iterable[Decision], settings: JudgeSettings) -> Exit
 
 def error_code(error: TrtgateError) -> ExitCode:
     """The exit code of an error that ended a command."""
-    if isinstance(error, UsageError | RecordError | StorageError):
+    if isinstance(error, UsageError | RecordError | StorageError | UnsupportedCaseError):
         return ExitCode.USAGE
     if isinstance(error, NothingComparedError):
         return ExitCode.NOTHING_COMPARED

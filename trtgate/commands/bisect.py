@@ -19,7 +19,7 @@ from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.backends.trt_debug import TensorRTTensors
 from trtgate.case import BackendName, Case, Precision
-from trtgate.commands.shared import add_policy, policy_of
+from trtgate.commands.shared import add_policy, file_that_was_named, policy_of
 from trtgate.errors import UnsupportedCaseError, UsageError
 from trtgate.measure.bisect import Bisection, TensorError, Tensors, bisect
 from trtgate.measure.float32_model import float32_twin
@@ -103,7 +103,8 @@ def _what(args: argparse.Namespace, settings: Policy) -> tuple[Path, BackendName
         # Through a case id, so that a misspelt backend or precision is refused like everywhere else.
         case = Case.parse(f"file-{args.backend}-{args.precision}-b1-stream")
         _require_tensors(case.backend, "--backend tensorrt_engine or --backend onnxruntime")
-        return path, case.backend, case.precision, _random_inputs(path, args.seed)
+        with file_that_was_named():
+            return path, case.backend, case.precision, _random_inputs(path, args.seed)
     case = Case.parse(args.target)
     _require_tensors(case.backend, f"'trtgate bisect {replace(case, backend=BackendName.TENSORRT_ENGINE).id}'")
     if (micro := micro_of(case)) is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from trtgate import policy
+from trtgate.errors import InspectionError, PlanError, UsageError
 from trtgate.store import history
 from trtgate.workloads import project, registry
 from trtgate.workloads.possible_rules import require_possible
@@ -36,3 +39,16 @@ def load_run(path: Path, rules: policy.Policy) -> history.Run:
     """
     limit = rules.store.max_file_bytes
     return history.load_run(history.resolve(path, max_bytes=limit), max_bytes=limit)
+
+
+@contextlib.contextmanager
+def file_that_was_named() -> Iterator[None]:
+    """While a file is read that the user named: that it is no engine, log or model is a wrong argument.
+
+    Raises:
+        UsageError: in place of what says so of an engine that a command has built itself.
+    """
+    try:
+        yield
+    except (InspectionError, PlanError) as error:
+        raise UsageError(error.problem, error.fix) from None
