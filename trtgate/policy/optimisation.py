@@ -33,8 +33,12 @@ class LayerFloor(Section):
             case.backend is BackendName.TENSORRT_ENGINE  # no other backend's layers are held to a number
             and fnmatch.fnmatchcase(case.workload, self.workload)
             and fnmatch.fnmatchcase(case.precision, self.precision)
-            and fnmatch.fnmatchcase(runtime, self.runtime)
+            and self.is_for(runtime)
         )
+
+    def is_for(self, runtime: str) -> bool:
+        """Whether this floor is one of this runtime, whatever the case."""
+        return fnmatch.fnmatchcase(runtime, self.runtime)
 
 
 class ExplainedLayer(Section):

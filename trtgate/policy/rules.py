@@ -48,9 +48,11 @@ class Floor(Section):
         return (
             (self.workload, self.backend, self.precision, self.shape, self.quantity)
             == (case.workload, case.backend, case.precision, case.shape, quantity)
-            and fnmatch.fnmatchcase(identity.gpu or "", self.gpu)
-            and _runtime_matches(self.runtime, identity)
-        )
+        ) and self.is_for(identity)
+
+    def is_for(self, identity: Identity) -> bool:
+        """Whether this floor is one of this machine and stack, whatever the case."""
+        return fnmatch.fnmatchcase(identity.gpu or "", self.gpu) and _runtime_matches(self.runtime, identity)
 
 
 class KnownFailure(Section):
