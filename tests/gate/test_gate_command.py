@@ -50,7 +50,7 @@ def test_a_ref_that_does_not_exist_is_usage(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(trees, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file/cache cannot be written"):
+    with pytest.raises(StorageError, match=r"file/cache cannot be made"):
         _run(*trees, "--cache", tmp_path / "file/cache")
 
 

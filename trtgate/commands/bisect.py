@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 
+from trtgate.artefacts import make_cache
 from trtgate.backends import onnx_export, tensorrt_engine
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
@@ -107,6 +108,7 @@ def _what(args: argparse.Namespace, settings: Policy) -> tuple[Path, BackendName
             return path, case.backend, case.precision, _random_inputs(path, args.seed)
     case = Case.parse(args.target)
     _require_tensors(case.backend, f"'trtgate bisect {replace(case, backend=BackendName.TENSORRT_ENGINE).id}'")
+    make_cache(args.cache_dir)
     if (micro := micro_of(case)) is not None:
         written = micro.write(args.cache_dir / "onnx", case.precision)
         return written, case.backend, case.precision, _random_inputs(written, args.seed)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trtgate import policy as policies
+from trtgate.artefacts import make_cache
 from trtgate.case import Case, Quantity
 from trtgate.errors import StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
     for text in args.case:
         Case.parse(text)
     wanted = [_quantity(text) for text in args.quantity]
+    make_cache(cache)
     base = sides.resolve(args.base, plan.BASE, cache, here)
     head = sides.resolve(args.head, plan.HEAD, cache, here)
     policy, head_policy = _policies(args.policy, base, head, here)
@@ -143,7 +145,6 @@ def _device() -> str:
 def _fresh_folder(cache: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder for this gate's engines, empty at first: an engine of an earlier run would hide what a change does."""
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix="gate-", dir=cache, ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(

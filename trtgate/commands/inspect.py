@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trtgate.artefacts import make_cache
 from trtgate.case import Case
 from trtgate.commands.shared import file_that_was_named, policy_of
 from trtgate.errors import StorageError, UsageError
@@ -98,7 +99,7 @@ def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
     from trtgate.measure.workplace import build_context, workload_of
 
     case = Case.parse(target)
-    context = build_context(args.cache_dir, policy_of(None))
+    context = build_context(make_cache(args.cache_dir), policy_of(None))
     micro = micro_of(case)
     if micro is None:
         case, workload = workload_of(target, args.cache_dir)
