@@ -120,6 +120,7 @@ _ROOMS = {
     "bisect": ("trtgate.commands.bisect", "name the first layer whose error jumps"),
     "trend": ("trtgate.commands.trend", "find change points in the history and name their commits"),
     "report": ("trtgate.commands.report", "print stored runs as tables, markdown or a page"),
+    "policy": ("trtgate.commands.policy", "print every threshold and tolerance with its meaning, as TOML"),
 }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from trtgate.case import BackendName, Case, Precision
 from trtgate.policy.patterns import PrecisionPattern, Runtime
-from trtgate.policy.section import Section
+from trtgate.policy.section import Reason, Section
 
 
 def _default_shares() -> dict[Precision, float]:
@@ -24,8 +24,8 @@ class LayerFloor(Section):
     workload: str = Field(description="shell pattern for workload names")
     precision: PrecisionPattern = Field(default="*", description="shell pattern for the precision")
     runtime: Runtime = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
-    nodes_per_layer: float = Field(gt=0)
-    reason: str = Field(min_length=1)
+    nodes_per_layer: float = Field(gt=0, description="ONNX nodes of the model over kernels of the engine")
+    reason: Reason
 
     def applies(self, case: Case, runtime: str) -> bool:
         """Whether this floor names the case on this runtime."""
@@ -46,8 +46,8 @@ class ExplainedLayer(Section):
 
     case: str = Field(description="shell pattern for case ids")
     node: str = Field(description="shell pattern for ONNX node names; for layer names in torch_tensorrt cases")
-    datatype: str
-    reason: str = Field(min_length=1)
+    datatype: str = Field(description="in which the work runs, such as fp32")
+    reason: Reason
 
 
 class ConstantLimit(Section):
@@ -55,8 +55,8 @@ class ConstantLimit(Section):
 
     workload: str = Field(description="shell pattern for workload names")
     runtime: Runtime = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
-    at_most: int = Field(ge=1)
-    reason: str = Field(min_length=1)
+    at_most: int = Field(ge=1, description="constants that may be left")
+    reason: Reason
 
 
 class OptimisationSettings(Section):

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from trtgate.case import BackendName, Case, Precision, Quantity, is_shape
 from trtgate.policy.patterns import Architecture, Runtime
-from trtgate.policy.section import Section
+from trtgate.policy.section import Reason, Section
 from trtgate.record import Identity
 
 
@@ -20,14 +20,14 @@ class Floor(Section):
     runtime: Runtime = Field(
         default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'"
     )
-    quantity: Quantity
-    baseline: Literal["eager", "eager_graph", "inductor"]
-    workload: str
-    backend: BackendName
-    precision: Precision
-    shape: str
-    at_least: float = Field(gt=0)
-    reason: str = Field(min_length=1)
+    quantity: Quantity = Field(description="device or latency, in which speedups are measured")
+    baseline: Literal["eager", "eager_graph", "inductor"] = Field(description="what the speedup is over")
+    workload: str = Field(description="its name; no pattern")
+    backend: BackendName = Field(description="of the case")
+    precision: Precision = Field(description="of the case")
+    shape: str = Field(description="of the case, such as 'b8', or 'b8s128' with a sequence length")
+    at_least: float = Field(gt=0, description="how many times faster")
+    reason: Reason
 
     @field_validator("quantity")
     @classmethod
@@ -59,12 +59,12 @@ class KnownFailure(Section):
     """A row that is known to fail here. It still runs, and turns the run red the day it passes."""
 
     case: str | tuple[str, ...] = Field(description="shell pattern for case ids, or several")
-    stage: Literal["build", "parity", "run", "optimisation"]
+    stage: Literal["build", "parity", "run", "optimisation"] = Field(description="where it fails")
     runtime: Runtime = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
     architecture: Architecture = Field(
         default="*", description="shell pattern for the compute capability, such as sm_90"
     )
-    reason: str = Field(min_length=1)
+    reason: Reason
 
     @property
     def patterns(self) -> tuple[str, ...]:
