@@ -93,11 +93,15 @@ def load(path: Path | None) -> Policy:
     if path is None:
         return Policy()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror}).", "Name a readable policy file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path} is not valid TOML: {error}.", "Mend the line that is named.") from None
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path} is not text: its byte {error.start} is not UTF-8.", "Save it as UTF-8.") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise messages.broken_toml(path, text, error) from None
     try:
         return Policy.model_validate(data)
     except ValidationError as error:
