@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,21 @@ def test_a_policy_may_ask_for_an_explanation_of_wins():
 )
 def test_errors_have_their_codes(error, code):
     assert cli.error_code(error) is code
+
+
+def test_the_version_is_told(capsys, monkeypatch):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"trtgate {metadata.version('trtgate')}\n"
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "a source tree that is not installed" in capsys.readouterr().out
 
 
 def test_no_two_codes_are_the_same_and_help_names_them(capsys):

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from importlib import metadata
 from pathlib import Path
 
 from trtgate import policy
@@ -131,6 +132,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Is your TensorRT model still fast and still right?",
         epilog=f"Exit codes: {codes}.",
     )
+    parser.add_argument("--version", action="version", version=f"trtgate {_version()}")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (room, summary) in _ROOMS.items():
@@ -144,6 +146,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         add(command)
         command.set_defaults(handler=run)
     return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("trtgate")
+    except metadata.PackageNotFoundError:
+        return "of no release: a source tree that is not installed"
 
 
 def _room_runner(run: Callable[[argparse.Namespace], object]) -> Callable[[argparse.Namespace], ExitCode]:

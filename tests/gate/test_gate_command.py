@@ -120,7 +120,7 @@ def test_a_project_with_workloads_of_its_own_is_gated_on_these(device, cases):
 def test_a_name_that_neither_side_has_is_refused():
     head = Known({**registry.OWN, "detector": None}, ("detector",))
     listed = GateSettings(cases=("detectr-eager-fp16-b8-graph",))
-    with pytest.raises(PolicyError, match=r"Case number 1 of \[gate\] .*Did you mean 'detector'"):
+    with pytest.raises(PolicyError, match=r"Case number 1 of \[gate\]: .*Did you mean 'detector'"):
         wanted(head=listed).cases(OURS, head)
     with pytest.raises(UnknownValueError, match="Did you mean 'detector'"):
         wanted("detectr-eager-fp16-b8-graph").cases(OURS, head)

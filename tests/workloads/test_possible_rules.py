@@ -12,6 +12,7 @@ from trtgate.workloads.possible_rules import require_possible
 
 ROOT = Path(__file__).parents[2]
 OURS = registry.known()
+FILE = "some.toml"
 
 
 def policy(tmp_path, text):
@@ -27,19 +28,19 @@ def floor(workload, shape):
 @pytest.mark.parametrize(
     ("workload", "shape", "says"),
     [
-        ("resnet81", "b1", r"\[\[floor\]\] number 1 .*Unknown workload 'resnet81'\. Did you mean 'resnet18'\?"),
+        ("resnet81", "b1", r"\[\[floor\]\] number 1: Unknown workload 'resnet81'\. Did you mean 'resnet18'\?"),
         ("transformer", "b8", r"shape 'b8', and transformer has a sequence length\. Write its shape as 'b8s128'"),
         ("resnet18", "b8s128", r"'b8s128', and resnet18 has no sequence length\. Write its shape as 'b8'"),
     ],
 )
 def test_a_floor_that_no_case_can_meet_is_refused(workload, shape, says):
     with pytest.raises(PolicyError, match=says):
-        require_possible(floor(workload, shape), OURS)
+        require_possible(floor(workload, shape), FILE, OURS)
 
 
 @pytest.mark.parametrize(("workload", "shape"), [("resnet18", "b8"), ("transformer", "b1s512")])
 def test_a_floor_on_a_case_that_exists_is_kept(workload, shape):
-    require_possible(floor(workload, shape), OURS)
+    require_possible(floor(workload, shape), FILE, OURS)
 
 
 MARGIN = '[[judge.case_margin]]\ncase = "{}"\nquantity = "device"\nmargin = 0.1\nreason = "x"'
@@ -65,8 +66,8 @@ GATE = '[gate]\ncases = ["{}"]'
 )
 def test_a_name_that_does_not_exist_is_refused_with_the_nearest(tmp_path, table, pattern, where, meant):
     with pytest.raises(PolicyError) as caught:
-        require_possible(policy(tmp_path, table.format(pattern)), OURS)
-    assert str(caught.value).startswith(where)
+        require_possible(policy(tmp_path, table.format(pattern)), FILE, OURS)
+    assert str(caught.value).startswith(f"{FILE}: {where}")
     assert pattern.partition("-")[0] in str(caught.value)
     assert f"Did you mean '{meant}'?" in str(caught.value)
 
@@ -86,7 +87,7 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest(tmp_path, table,
 )
 def test_a_pattern_whose_words_all_exist_must_still_fit_a_case(tmp_path, pattern):
     with pytest.raises(PolicyError, match=r"there can be none.*Write workload-backend-precision-shape-execution"):
-        require_possible(policy(tmp_path, MARGIN.format(pattern)), OURS)
+        require_possible(policy(tmp_path, MARGIN.format(pattern)), FILE, OURS)
 
 
 @pytest.mark.parametrize(
@@ -107,36 +108,36 @@ def test_a_pattern_whose_words_all_exist_must_still_fit_a_case(tmp_path, pattern
 )
 def test_a_pattern_that_some_case_fits_is_kept(tmp_path, pattern):
     for table in (MARGIN, FAILURE, EXPLAINED):
-        require_possible(policy(tmp_path, table.format(pattern)), OURS)
+        require_possible(policy(tmp_path, table.format(pattern)), FILE, OURS)
 
 
 def test_the_projects_own_workloads_count(tmp_path):
     project = Known({**OURS.tokens, "detector": None, "reader": 64, "made": 0}, ("detector", "reader", "made"))
     for pattern in ("detector-*-b8-*", "reader-*-b8s64-*", "made-*-b8-*", "made-*-b8s16-*", "det*"):
-        require_possible(policy(tmp_path, MARGIN.format(pattern)), project)
-    require_possible(floor("made", "b1"), project)
-    require_possible(floor("made", "b1s16"), project)
+        require_possible(policy(tmp_path, MARGIN.format(pattern)), FILE, project)
+    require_possible(floor("made", "b1"), FILE, project)
+    require_possible(floor("made", "b1s16"), FILE, project)
     with pytest.raises(PolicyError, match="Did you mean 'detector'"):
-        require_possible(policy(tmp_path, MARGIN.format("detectr-*")), project)
+        require_possible(policy(tmp_path, MARGIN.format("detectr-*")), FILE, project)
 
 
 def test_what_is_not_known_is_no_mistake_and_the_rest_still_is(tmp_path):
     partly = Known(OURS.tokens, complete=False)
     for table, name in ((MARGIN, "detector-*"), (LAYERS, "detector"), (GATE, "detector-eager-fp16-b8s1-graph")):
-        require_possible(policy(tmp_path, table.format(name)), partly)
-    require_possible(floor("detector", "b1s16"), partly)
+        require_possible(policy(tmp_path, table.format(name)), FILE, partly)
+    require_possible(floor("detector", "b1s16"), FILE, partly)
     with pytest.raises(PolicyError, match="Did you mean 'eager'"):
-        require_possible(policy(tmp_path, MARGIN.format("detector-eagre-*")), partly)
+        require_possible(policy(tmp_path, MARGIN.format("detector-eagre-*")), FILE, partly)
 
 
 def test_what_one_side_of_a_gate_has_is_possible(tmp_path):
     base, head = Known({"old": None}), Known({"new": None})
     both = policy(tmp_path, MARGIN.format("old-*") + "\n" + MARGIN.format("new-*"))
-    require_possible(both, base, head)
+    require_possible(both, FILE, base, head)
     with pytest.raises(PolicyError, match=r"number 2 .*'new-\*'"):
-        require_possible(both, base)
+        require_possible(both, FILE, base)
     with pytest.raises(PolicyError, match=r"'odd-\*'"):
-        require_possible(policy(tmp_path, MARGIN.format("odd-*")), base, head)
+        require_possible(policy(tmp_path, MARGIN.format("odd-*")), FILE, base, head)
 
 
 def test_the_rules_of_this_repository_are_of_cases_that_exist():
@@ -144,7 +145,7 @@ def test_the_rules_of_this_repository_are_of_cases_that_exist():
     assert held.floor
     assert held.known_failure
     assert held.optimisation.layer_floor
-    require_possible(held, OURS)
+    require_possible(held, FILE, OURS)
 
 
 def test_the_micro_models_that_rules_may_name_are_those_that_exist():

@@ -27,7 +27,7 @@ def policy_of(named: Path | None) -> policy.Policy:
     """
     path = named or project.find_policy(Path.cwd())
     found = policy.load(path)
-    require_possible(found, registry.known_without_importing(path))
+    require_possible(found, path or policy.FILE_NAME, registry.known_without_importing(path))
     return found
 
 

@@ -47,7 +47,7 @@ class Wanted:
             PolicyError: a rule of the head's policy names nothing that either side has.
             UnknownValueError: a named case's workload is on neither side.
         """
-        require_possible(self.head, head, base)
+        require_possible(self.head, "The head's policy", head, base)
         if self.named:
             self._require_registered(base, head)
             return tuple(dict.fromkeys(self.named))

@@ -9,6 +9,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from trtgate.case import L2, BackendName, Case, Execution, Precision
 from trtgate.errors import PolicyError, UnknownValueError
@@ -27,11 +28,12 @@ class _Problem:
     fix: str
 
 
-def require_possible(policy: Policy, *sides: Known) -> None:
+def require_possible(policy: Policy, source: Path | str, *sides: Known) -> None:
     """Refuse rules that name no case which can exist on any side.
 
     Args:
         policy: its floors, known failures, margins of cases, rules of optimisation, and cases of the gate.
+        source: the file that it was read from, for the message.
         sides: what each knows of its workloads; a run has one, a gate two.
 
     Raises:
@@ -41,7 +43,7 @@ def require_possible(policy: Policy, *sides: Known) -> None:
     first, *others = (list(_problems(policy, known)) for known in sides)
     for problem in first:
         if all(any(other.rule == problem.rule for other in problems) for problems in others):
-            raise PolicyError(problem.says, problem.fix)
+            raise PolicyError(f"{source}: {problem.says}", problem.fix)
 
 
 def _problems(policy: Policy, known: Known) -> Iterator[_Problem]:
@@ -69,7 +71,7 @@ def _of_cell(where: str, workload: str, shape: str, known: Known) -> Iterator[_P
     if workload not in known.tokens:
         if known.complete:
             error = UnknownValueError("workload", workload, known.tokens)
-            yield _Problem(where, f"{where} of the policy: {error.problem}", error.fix)
+            yield _Problem(where, f"{where}: {error.problem}", error.fix)
         return
     tokens = known.tokens[workload]
     if tokens == 0 or ("s" in shape) is (tokens is not None):
@@ -78,7 +80,7 @@ def _of_cell(where: str, workload: str, shape: str, known: Known) -> Iterator[_P
     example = f"{shape}s{tokens}" if tokens is not None else shape.partition("s")[0]
     yield _Problem(
         where,
-        f"{where} of the policy has the shape '{shape}', and {workload} {has}.",
+        f"{where} has the shape '{shape}', and {workload} {has}.",
         f"Write its shape as '{example}'.",
     )
 
@@ -88,7 +90,7 @@ def _of_names(where: str, pattern: str, known: Known) -> Iterator[_Problem]:
     if known.complete and not any(fnmatch.fnmatchcase(name, pattern) for name in known.tokens):
         yield _Problem(
             where,
-            f"{where} of the policy names the workload '{pattern}', and there is none.",
+            f"{where} names the workload '{pattern}', and there is none.",
             f"{_nearest(pattern, known.tokens)}Use one of: {', '.join(known.tokens)}.",
         )
 
@@ -107,7 +109,7 @@ def _of_pattern(where: str, pattern: str, known: Known) -> Iterator[_Problem]:
         wrong = workload
     yield _Problem(
         f"{where} '{pattern}'",
-        f"{where} of the policy names the cases '{pattern}', and there can be none.",
+        f"{where} names the cases '{pattern}', and there can be none.",
         f"{_nearest(wrong, words)}Write workload-backend-precision-shape-execution, with '*' for what may differ; the "
         f"workloads are {', '.join(named)}.",
     )
