@@ -42,6 +42,18 @@ def test_a_project_registers_its_own_workloads(tmp_path):
     assert done.stdout.split() == ["simple_cnn", "detector", "16", "here"], done.stderr
 
 
+def test_what_a_project_says_of_its_inputs_is_known_without_making_a_workload(tmp_path):
+    module = """
+        class Plain: default_sequence, has_sequence = None, False
+        class Reader: default_sequence, has_sequence = 64, True
+        class Later: default_sequence, has_sequence = None, True
+        class Asked: default_sequence, has_sequence = property(lambda self: 8), True
+        WORKLOADS = {"plain": Plain, "reader": Reader, "later": Later, "asked": Asked, "made": lambda cache: 1 / 0}
+    """
+    done = _ask(tmp_path, module, "k = registry.known()\nprint([k.tokens[name] for name in k.project])")
+    assert done.stdout.strip() == "[None, 64, 0, 0, 0]", done.stderr
+
+
 def test_the_projects_own_rules_are_those_beside_its_workloads(tmp_path):
     """And they are found without importing its code, which may need torch."""
     (tmp_path / "trtgate.toml").touch()

@@ -55,11 +55,7 @@ def known() -> Known:
         UsageError: the project's module cannot be used.
         Exception: whatever importing that module raises.
     """
-    # A project usually registers classes, whose attribute the dimension is; of a function nobody can say.
-    theirs = {
-        name: getattr(factory, "default_sequence", None if hasattr(factory, "default_sequence") else 0)
-        for name, factory in _of_project().items()
-    }
+    theirs = {name: _tokens(factory) for name, factory in _of_project().items()}
     return Known({**OWN, **theirs}, tuple(theirs))
 
 
@@ -108,6 +104,14 @@ def get(name: str, *, cache: Path, pretrained: bool = False, download: bool = Fa
     from trtgate.workloads.torchvision_zoo import TorchvisionModel
 
     return TorchvisionModel(name, cache, pretrained=pretrained)
+
+
+def _tokens(factory: object) -> int | None:
+    """What a class says of its inputs; 0 where only an object of it would: a function, or an attribute set later."""
+    tokens = getattr(factory, "default_sequence", 0)
+    if tokens is None:
+        return 0 if getattr(factory, "has_sequence", False) else None
+    return tokens if isinstance(tokens, int) else 0
 
 
 def _of_project() -> Mapping[str, project.Factory]:
