@@ -1,4 +1,5 @@
 import errno
+import subprocess
 import threading
 
 import pytest
@@ -95,3 +96,20 @@ def test_keys_tell_values_types_and_names_apart_and_ignore_order():
     assert all(len(key) == 32 for key in keys)
     with pytest.raises(TypeError):
         artefacts.key(a=object())
+
+
+def test_a_cache_that_is_made_in_a_repository_is_none_of_its_files(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    cache = artefacts.make_cache(tmp_path / "below" / ".trtgate")
+    (cache / "trees").mkdir()
+    (cache / "trees" / "file").touch()
+    status = ["git", "-C", tmp_path, "status", "--porcelain", "--untracked-files=all"]
+    assert subprocess.run(status, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_a_folder_that_was_there_before_is_not_hidden_from_git(tmp_path):
+    (tmp_path / "mine").touch()
+    artefacts.make_cache(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    with pytest.raises(StorageError, match=r"mine/cache cannot be made \(Not a directory\)"):
+        artefacts.make_cache(tmp_path / "mine" / "cache")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from trtgate.errors import (
     PolicyError,
     RecordError,
     StorageError,
+    UnsupportedCaseError,
 )
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
@@ -71,6 +73,7 @@ def test_a_policy_may_ask_for_an_explanation_of_wins():
         (PolicyError("a", "b"), ExitCode.USAGE),
         (RecordError("a", "b"), ExitCode.USAGE),
         (StorageError("a", "b"), ExitCode.USAGE),
+        (UnsupportedCaseError("a", "b"), ExitCode.USAGE),
         (NothingComparedError("a", "b"), ExitCode.NOTHING_COMPARED),
         (EnvironmentInvalidError("a", "b"), ExitCode.INVALID),
         (BackendAbsentError("a", "b"), ExitCode.INVALID),
@@ -78,6 +81,22 @@ def test_a_policy_may_ask_for_an_explanation_of_wins():
 )
 def test_errors_have_their_codes(error, code):
     assert cli.error_code(error) is code
+
+
+def test_the_version_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(metadata, "version", {"trtgate": "1.2.3"}.__getitem__)
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "trtgate 1.2.3\n"
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "a source tree that is not installed" in capsys.readouterr().out
 
 
 def test_no_two_codes_are_the_same_and_help_names_them(capsys):
@@ -189,6 +208,20 @@ def test_a_broken_policy_is_usage(runs, here, capsys):
     base = runs(1.0, 1.0)
     assert _run("compare", base, base) == ExitCode.USAGE
     assert "first_pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "accept", "trend", "report"])
+def test_a_rule_that_names_nothing_is_usage_in_every_command(command, runs, here, capsys):
+    (here / "trtgate.toml").write_text(
+        '[[judge.case_margin]]\ncase = "resnt18-*"\nquantity = "device"\nmargin = 0.1\nreason = "x"\n'
+    )
+    base = runs(1.0, 1.0)
+    rest = {"compare": [base, base], "accept": [base, "--reason", "x"], "trend": [], "report": [base]}
+    assert _run(command, *rest[command]) == ExitCode.USAGE
+    assert "'resnt18-*', and there can be none. Did you mean 'resnet18'?" in capsys.readouterr().err
+    # Beside it lie workloads of the project's own, whose names are not known without running its code.
+    (here / "trtgate_workloads.py").write_text("raise RuntimeError('imported')")
+    assert _run(command, *rest[command]) in (ExitCode.PASS, ExitCode.INCONCLUSIVE)
 
 
 def test_the_size_limit_is_a_policy(runs, here, capsys):

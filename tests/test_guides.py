@@ -8,11 +8,15 @@ import pytest
 import torch
 import yaml
 
+from trtgate.gate.plan import default_cases
 from trtgate.policy import Policy
+from trtgate.workloads import registry
 from trtgate.workloads.base import Workload
+from trtgate.workloads.known import Known
+from trtgate.workloads.possible_rules import require_possible
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDES = [ROOT / "docs" / name for name in ("guide-ten-minutes.md", "gitlab.md", "slurm.md")]
+GUIDES = [ROOT / "docs" / name for name in ("guide-ten-minutes.md", "gitlab.md", "slurm.md", "formats.md")]
 
 
 def _blocks(guide, language):
@@ -27,7 +31,15 @@ def test_links_lead_somewhere(guide):
 
 @pytest.mark.parametrize("text", _blocks(GUIDES[0], "toml"))
 def test_settings_of_the_guide_are_known_ones(text):
-    assert Policy.model_validate(tomllib.loads(text)) != Policy()
+    policy = Policy.model_validate(tomllib.loads(text))
+    assert policy != Policy()
+    require_possible(policy, GUIDES[0], Known({**registry.OWN, "detector": None}))
+
+
+def test_the_cases_of_the_guide_are_those_that_a_gate_takes_by_itself():
+    listed = [Policy.model_validate(tomllib.loads(text)).gate.cases for text in _blocks(GUIDES[0], "toml")]
+    for device, cases in zip(("cuda", "cpu"), filter(None, listed), strict=True):
+        assert set(default_cases(device, Known({"detector": None}, ("detector",)))) == set(cases)
 
 
 def test_the_workload_of_the_guide_is_one():

@@ -45,7 +45,7 @@ class TestEveryWorkflow:
     def test_pins_every_action_and_limits_every_job(self, path):
         for step in _steps(_load(path)):
             if "uses" in step:
-                assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"]), step["uses"]
+                assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
         assert all(job["timeout-minutes"] <= 120 for job in _load(path)["jobs"].values())
 
     def test_puts_no_expression_into_a_script(self, path):
@@ -76,20 +76,6 @@ def test_whoever_comments_runs_no_code_of_the_pull_request():
     workflow = _load(ROOT / ".github/workflows/gate-comment.yml")
     assert workflow["on"]["workflow_run"]["workflows"] == [_load(ROOT / ".github/workflows/gate.yml")["name"]]
     assert not [step for step in _steps(workflow) if "checkout" in step.get("uses", "")]
-
-
-def test_a_hostile_report_is_only_text_in_the_comment(tmp_path):
-    script = next(
-        s["run"] for s in _steps(_load(ROOT / ".github/workflows/gate-comment.yml")) if s.get("name") == "Comment"
-    )
-    command = re.search(r"sed \\\n(?:.*\\\n)*.*\n", script)[0]
-    hostile = "@everyone ![x](http://evil/?a) <img src=x> [log in](https://evil) <details><summary>9 same</summary>\n"
-    done = subprocess.run(["bash", "-c", command], input=hostile, capture_output=True, text=True, check=True)
-    assert "@" not in done.stdout
-    assert "://" not in done.stdout
-    assert "](" not in done.stdout
-    assert "<img" not in done.stdout
-    assert "<details><summary>9 same</summary>" in done.stdout  # what our own reports are made of
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=_names(SCRIPTS))
@@ -147,6 +133,12 @@ def test_a_report_that_fails_does_not_hide_how_the_measurement_ended(tmp_path, m
     assert done.returncode == ends, done.stderr
     said = f"the measurement ended with exit code {measured}, and a report failed with {trend}"
     assert (said in done.stderr) is (trend != 0)
+
+
+def test_slow_tests_are_run_by_a_machine_too():
+    """`make test`, which runs on every change, leaves them out."""
+    scheduled = [found for found in map(_load, WORKFLOWS) if "schedule" in found["on"]]
+    assert [step for found in scheduled for step in _steps(found) if step.get("run") == "make test-all"]
 
 
 def test_nightly_installs_what_its_reports_need():

@@ -18,6 +18,24 @@ from trtgate.errors import StorageError
 _DIGESTS_KEPT = 256
 
 
+def make_cache(folder: Path) -> Path:
+    """Make a cache folder that git ignores, wherever it lies; one that is there already stays as it is.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True)
+        (folder / ".gitignore").write_text("*\n", encoding="ascii")
+    except FileExistsError:
+        pass  # perhaps the user's own folder, whose files git is to see
+    except OSError as error:
+        raise StorageError(
+            f"The cache folder {folder} cannot be made ({error.strerror}).", "Name another one that is writable."
+        ) from None
+    return folder
+
+
 def key(**parts: object) -> str:
     """Digest of everything that shapes an artefact: 32 hexadecimal digits of the SHA-256 of canonical JSON.
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from importlib import metadata
 from pathlib import Path
 
 from trtgate import policy
-from trtgate.case import Case, Quantity
-from trtgate.errors import NothingComparedError, RecordError, StorageError, TrtgateError, UnknownValueError, UsageError
+from trtgate.commands.shared import add_policy, load_run, policy_of
+from trtgate.errors import (
+    NothingComparedError,
+    RecordError,
+    StorageError,
+    TrtgateError,
+    UnsupportedCaseError,
+    UsageError,
+)
 from trtgate.judge.baseline import compare_runs
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
-from trtgate.report import findings, outputs, run_report, trends
+from trtgate.report import outputs, run_report
 from trtgate.report.sheet import Entry, Sheet
 from trtgate.store import history
-from trtgate.store.query import open_store
 
 
 class ExitCode(IntEnum):
@@ -32,11 +38,11 @@ class ExitCode(IntEnum):
     REGRESSION = 1
     """Something became slower, bigger or wrong, vanished, or changed in a way that the policy does not let pass."""
     USAGE = 2
-    """An argument, a file or a folder cannot be used."""
+    """An argument, a file or a folder cannot be used, or a case is named that its backend does not do."""
     INCONCLUSIVE = 3
     """No regression was shown, and not everything could be shown to be free of one."""
     INVALID = 4
-    """The machine cannot give a verdict: too disturbed, or a part is missing."""
+    """The machine cannot give a verdict or do the work: too disturbed, or a GPU or a package is missing."""
     NOTHING_COMPARED = 5
     """Not one case stood side by side with another, which is never a pass."""
     INTERNAL = 70
@@ -68,7 +74,7 @@ def verdict_code(decisions: Iterable[Decision], settings: JudgeSettings) -> Exit
 
 def error_code(error: TrtgateError) -> ExitCode:
     """The exit code of an error that ended a command."""
-    if isinstance(error, UsageError | RecordError | StorageError):
+    if isinstance(error, UsageError | RecordError | StorageError | UnsupportedCaseError):
         return ExitCode.USAGE
     if isinstance(error, NothingComparedError):
         return ExitCode.NOTHING_COMPARED
@@ -107,11 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(code)
 
 
-# Commands whose room has its own arguments: imported only when called, since these rooms import torch.
+# Commands whose room has its own arguments: imported only when called, since some of these rooms import torch.
 _ROOMS = {
+    "doctor": ("trtgate.commands.doctor", "say what this machine has and lacks"),
     "gate": ("trtgate.commands.gate", "judge a change against its base, both live on this machine"),
     "inspect": ("trtgate.commands.inspect", "say what an engine is made of, or how two differ"),
     "bisect": ("trtgate.commands.bisect", "name the first layer whose error jumps"),
+    "trend": ("trtgate.commands.trend", "find change points in the history and name their commits"),
+    "report": ("trtgate.commands.report", "print stored runs as tables, markdown or a page"),
+    "policy": ("trtgate.commands.policy", "print every threshold and tolerance with its meaning, as TOML"),
 }
 
 
@@ -122,6 +132,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Is your TensorRT model still fast and still right?",
         epilog=f"Exit codes: {codes}.",
     )
+    parser.add_argument("--version", action="version", version=f"trtgate {_version()}")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (room, summary) in _ROOMS.items():
@@ -137,6 +148,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _version() -> str:
+    try:
+        return metadata.version("trtgate")
+    except metadata.PackageNotFoundError:
+        return "of no release: a source tree that is not installed"
+
+
 def _room_runner(run: Callable[[argparse.Namespace], object]) -> Callable[[argparse.Namespace], ExitCode]:
     """Turn a room's outcome, a word such as ``regression`` or nothing, into its code."""
 
@@ -147,45 +165,17 @@ def _room_runner(run: Callable[[argparse.Namespace], object]) -> Callable[[argpa
     return runner
 
 
-def _add_policy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", type=Path, metavar="FILE", help="instead of the nearest trtgate.toml")
-
-
-def _policy(args: argparse.Namespace) -> policy.Policy:
-    return policy.load(args.policy or policy.find(Path.cwd()))
-
-
-def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--require", metavar="BACKEND", action="append", default=[], help="exit with 4 where it is absent"
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER", help="must be writable")
-    parser.add_argument("--json", action="store_true", help="print everything for machines")
-
-
-def _doctor(args: argparse.Namespace) -> ExitCode:
-    from trtgate.measure import doctor
-
-    found = doctor.examine(args.results)
-    if args.json:
-        print(json.dumps([finding.to_json() for finding in found], indent=2))
-    else:
-        findings.show(found)
-    doctor.require(found, args.require)
-    return ExitCode.PASS
-
-
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("base", type=Path, metavar="BASE", help="a stored run, or a history folder for its baseline")
     parser.add_argument("head", type=Path, metavar="HEAD", help="the run that is judged")
-    _add_policy(parser)
+    add_policy(parser)
     outputs.add_arguments(parser)
 
 
 def _compare(args: argparse.Namespace) -> ExitCode:
-    rules = _policy(args)
-    head = _load(args.head, rules)
-    base = _baseline(args.base, head, rules) if args.base.is_dir() else _load(args.base, rules)
+    rules = policy_of(args.policy)
+    head = load_run(args.head, rules)
+    base = _baseline(args.base, head, rules) if args.base.is_dir() else load_run(args.base, rules)
     found = compare_runs(base.records, head.records, rules.judge)
     code = verdict_code((one.decision for one in found), rules.judge)
     notes = ["Stored runs are one process a side: weaker evidence than 'trtgate gate', which runs both live."]
@@ -206,11 +196,6 @@ def _compare(args: argparse.Namespace) -> ExitCode:
     return code
 
 
-def _load(path: Path, rules: policy.Policy) -> history.Run:
-    limit = rules.store.max_file_bytes
-    return history.load_run(history.resolve(path, max_bytes=limit), max_bytes=limit)
-
-
 def _baseline(folder: Path, head: history.Run, rules: policy.Policy) -> history.Run:
     limit = rules.store.max_file_bytes
     path = history.find_baseline(folder, head.identity, cases=head.cases, max_bytes=limit)
@@ -225,73 +210,16 @@ def _baseline(folder: Path, head: history.Run, rules: policy.Policy) -> history.
 def _add_accept(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a stored run, also one in rejected/")
     parser.add_argument("--reason", required=True, help="why it is to be the baseline; kept in the run")
-    _add_policy(parser)
+    add_policy(parser)
 
 
 def _accept(args: argparse.Namespace) -> ExitCode:
-    path = history.accept(args.run, args.reason, max_bytes=_policy(args).store.max_file_bytes)
+    path = history.accept(args.run, args.reason, max_bytes=policy_of(args.policy).store.max_file_bytes)
     print(f"Accepted: {path} is the baseline of its machine, stack and cases from now on.")
     return ExitCode.PASS
 
 
-def _add_trend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("case", nargs="?", metavar="CASE", help="only this case")
-    parser.add_argument("--quantity", help="only this quantity, such as device")
-    parser.add_argument(
-        "--store", default="results", help="history folder, Parquet folder or postgresql:// URL (default: results)"
-    )
-    parser.add_argument("--ingest", type=Path, metavar="FOLDER", help="first add the runs of this folder to the store")
-    parser.add_argument("--summary", action="store_true", help="only say what is stored")
-    parser.add_argument("--json", metavar="FILE", help="for machines; '-' is standard output")
-    parser.add_argument("--markdown", metavar="FILE", help="for an issue or a step summary; '-' is standard output")
-    _add_policy(parser)
-
-
-def _trend(args: argparse.Namespace) -> ExitCode:
-    rules = _policy(args)
-    limit = rules.store.max_file_bytes
-    if args.case is not None:
-        Case.parse(args.case)
-    if args.quantity not in (None, *Quantity):
-        raise UnknownValueError("quantity", args.quantity, list(Quantity))
-    store = open_store(args.store, max_bytes=limit, create=args.ingest is not None)
-    if args.ingest is not None:
-        added = store.ingest(history.load_run(path, max_bytes=limit) for path in history.run_paths(args.ingest))
-        print(f"Added {added:,} records to the store.", file=sys.stderr)
-    if args.summary:
-        trends.show_summary(store.summary())
-        return ExitCode.PASS
-    found = trends.search(store.series(args.case, args.quantity), rules.judge.trend)
-    if args.case is not None and not found.histories:
-        raise UsageError(f"The store has no history of '{args.case}'.", "Name a case that 'trtgate trend' lists.")
-    trends.write(found, json_target=args.json, markdown_target=args.markdown)
-    return ExitCode.PASS
-
-
-def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="one run, or several goes of one matrix")
-    parser.add_argument("--history", type=Path, metavar="FOLDER", help="draw trends of these runs in the HTML page")
-    parser.add_argument("--markdown", metavar="FILE", help="tables for a README; '-' is standard output")
-    parser.add_argument("--html", metavar="FILE", help="one self-contained page; '-' is standard output")
-    parser.add_argument("--json", metavar="FILE", help="the records; '-' is standard output")
-    _add_policy(parser)
-
-
-def _report(args: argparse.Namespace) -> ExitCode:
-    rules = _policy(args)
-    records = history.merge([_load(path, rules).records for path in args.runs])
-    past = (
-        open_store(str(args.history), max_bytes=rules.store.max_file_bytes).series() if args.history is not None else ()
-    )
-    targets = {"markdown": args.markdown, "html": args.html, "json": args.json}
-    run_report.write(records, rules, past, targets)
-    return ExitCode.PASS
-
-
 _OWN = {
-    "doctor": ("say what this machine has and lacks", _add_doctor, _doctor),
     "compare": ("judge one stored run against another", _add_compare, _compare),
     "accept": ("make a run the baseline, with a reason", _add_accept, _accept),
-    "trend": ("find change points in the history and name their commits", _add_trend, _trend),
-    "report": ("print stored runs as tables, markdown or a page", _add_report, _report),
 }

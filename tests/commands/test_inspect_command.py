@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trtgate.backends import tensorrt_engine
+from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import Precision
 from trtgate.cli import main
 from trtgate.measure.build_log import parse_build_log
@@ -59,7 +60,7 @@ def test_inspecting_a_builders_log(tmp_path, capsys, monkeypatch, prefix, end):
 def test_a_log_of_another_file_is_refused(capsys, tmp_path):
     log = tmp_path / "build.log"
     log.write_text("nothing of layers")
-    assert main(["inspect", str(log)]) == 4
+    assert main(["inspect", str(log)]) == 2
     assert "The build log holds no list of layers" in capsys.readouterr().err
 
 
@@ -73,7 +74,7 @@ def test_the_raw_output_of_a_module_of_engines_is_read_back(tmp_path, capsys):
     assert found["facts"]["compute_layers"] == {"fp16": 2, "fp8": 40}
     assert found["facts"]["origin"] == "torch_tensorrt"
     raw.write_text(json.dumps([document, {"Layers": ["a"]}]))
-    assert main(["inspect", str(raw)]) == 4
+    assert main(["inspect", str(raw)]) == 2
     assert "LAYER_NAMES_ONLY" in capsys.readouterr().err
 
 
@@ -91,7 +92,7 @@ def test_the_raw_output_of_a_module_of_engines_is_read_back(tmp_path, capsys):
 def test_malformed_inspector_json_is_refused_by_layer(tmp_path, capsys, fields, words):
     path = tmp_path / "layers.json"
     path.write_text(json.dumps({"Layers": [{"Name": "conv", "LayerType": "kgen", **fields}]}))
-    assert main(["inspect", str(path)]) == 4
+    assert main(["inspect", str(path)]) == 2
     captured = capsys.readouterr()
     assert f"The layer 'conv' of the inspector's output has {words}" in captured.err
     assert "Traceback" not in captured.err
@@ -131,21 +132,25 @@ def test_inspecting_a_case_without_a_gpu(tmp_path, capsys):
     [
         (["nothing.plan"], "neither a file nor a case id", 2),
         (["resnet19-tensorrt_engine-fp16-b8-graph"], "Did you mean 'resnet18'", 2),
-        (["resnet18-eager-fp16-b8-stream"], "keeps no list of layers", 4),
-        (["conv_block-eager-fp16-b1-stream"], "Inspect conv_block-tensorrt_engine-fp16-b1-stream", 4),
+        (["resnet18-eager-fp16-b8-stream"], "keeps no list of layers", 2),
+        (["conv_block-eager-fp16-b1-stream"], "Inspect conv_block-tensorrt_engine-fp16-b1-stream", 2),
         (["conv_block-tensorrt_engine-fp16-b8-stream"], "asks for b8. Name it conv_block-tensorrt_engine-fp16-b1", 2),
-        (["conv_block-tensorrt_engine-int8-b1-stream"], "has no int8 form", 4),
+        (["conv_block-tensorrt_engine-int8-b1-stream"], "has no int8 form", 2),
         (["conv_block-tensorrt_engine-fp16-b1-stream", "--profile", "3"], "is never run", 2),
         ([SAMPLE, "--profile", "3"], "needs inputs", 2),
         ([SAMPLE, "--raw", "/nonexistent/raw.json"], "cannot be written", 2),
-        (["README.md"], "", 4),
+        (["resnet18-onnxruntime-fp32-b8-stream", "--profile", "3"], "has no profiler of layers", 2),
+        (["README.md"], "is not a serialised engine: it begins with b'# trtgate", 2),
+        (["trtgate.toml", "--against", SAMPLE], "is not a serialised engine", 2),
+        pytest.param(
+            ["resnet18-tensorrt_engine-fp16-b8-stream", "--profile", "3"],
+            "cannot be profiled here",
+            4,
+            marks=pytest.mark.skipif(bool(cuda_answer()), reason="There is a GPU here."),
+        ),
     ],
 )
 def test_bad_input(arguments, words, code, capsys, tmp_path):
-    if arguments == ["README.md"]:
-        names = tmp_path / "names.json"
-        names.write_text('{"Layers": ["a", "b"]}')
-        arguments, words = [str(names)], "LAYER_NAMES_ONLY"
     assert main(["inspect", *arguments, "--cache-dir", str(tmp_path)]) == code
     captured = capsys.readouterr()
     assert words in captured.err
@@ -179,7 +184,7 @@ def test_bisecting_a_micro_model_by_its_case_id(tmp_path, capsys):
 def test_a_backend_that_shows_nothing_names_the_case_that_does(tmp_path, capsys, backend):
     """At once, before anything is exported."""
     case = f"resnet18-{backend}-fp16-b8-stream"
-    assert main(["bisect", case, "--cache-dir", str(tmp_path)]) == 4
+    assert main(["bisect", case, "--cache-dir", str(tmp_path)]) == 2
     assert "Run 'trtgate bisect resnet18-tensorrt_engine-fp16-b8-stream'" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
@@ -200,7 +205,16 @@ def test_bisecting_what_is_right(tmp_path, capsys):
 )
 def test_bad_bisections(tmp_path, capsys, arguments, words):
     path = micro_models.get("overflow").write(tmp_path, Precision.FP16)
-    assert main(["bisect", str(path), *arguments]) in (2, 4)
+    assert main(["bisect", str(path), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("nothing.onnx", "nothing.onnx cannot be read"), ("bad.onnx", "bad.onnx is not an ONNX model")]
+)
+def test_bisecting_what_is_no_model_is_a_wrong_argument(tmp_path, capsys, name, words):
+    (tmp_path / "bad.onnx").write_text("hello")
+    assert main(["bisect", str(tmp_path / name)]) == 2
     assert words in capsys.readouterr().err
 
 

@@ -4,12 +4,15 @@ import sys
 import pytest
 from tree import case_of, write_tree
 
-from trtgate.case import Quantity
+from trtgate.case import Case, Quantity
 from trtgate.commands import gate as command
 from trtgate.errors import PolicyError, StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan
 from trtgate.gate.sides import SideError
+from trtgate.policy import Policy
 from trtgate.policy.gate import GateSettings
+from trtgate.workloads import registry
+from trtgate.workloads.known import Known
 
 
 def _run(*arguments):
@@ -47,7 +50,7 @@ def test_a_ref_that_does_not_exist_is_usage(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(trees, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file/cache cannot be written"):
+    with pytest.raises(StorageError, match=r"file/cache cannot be made"):
         _run(*trees, "--cache", tmp_path / "file/cache")
 
 
@@ -66,11 +69,65 @@ def test_a_base_whose_set_up_fails_is_no_gate(trees, tmp_path):
         _run(base, head, "--cache", tmp_path / "cache")
 
 
+OURS = Known(registry.OWN)
+NOTHING = GateSettings()
+
+
+def wanted(*named, base=NOTHING, head=NOTHING, device="cuda"):
+    return plan.Wanted(base, Policy(gate=head), device, named)
+
+
 def test_a_change_cannot_take_a_case_out_of_its_own_examination():
     base = GateSettings(cases=(case_of("kept"), case_of("dropped")))
     head = GateSettings(cases=(case_of("kept"), case_of("added")))
-    assert plan.cases_of(base, head, [], "cuda") == (case_of("kept"), case_of("dropped"), case_of("added"))
-    assert plan.cases_of(base, head, [case_of("kept")], "cuda") == (case_of("kept"),)
+    sides = Known({"kept": None, "dropped": None}), Known({"kept": None, "added": None})
+    assert wanted(base=base, head=head).cases(*sides) == (case_of("kept"), case_of("dropped"), case_of("added"))
+    assert wanted(case_of("kept"), base=base, head=head).cases(*sides) == (case_of("kept"),)
+
+
+@pytest.mark.parametrize(
+    ("device", "cases"),
+    [
+        (
+            "cuda",
+            [
+                "detector-eager-fp16-b8-graph",
+                "detector-tensorrt_engine-fp16-b8-graph",
+                "reader-eager-fp16-b8s64-graph",
+                "reader-tensorrt_engine-fp16-b8s64-graph",
+            ],
+        ),
+        (
+            "cpu",
+            [
+                "detector-eager-fp32-b1-stream",
+                "detector-onnxruntime-fp32-b1-stream",
+                "reader-eager-fp32-b1s64-stream",
+                "reader-onnxruntime-fp32-b1s64-stream",
+            ],
+        ),
+    ],
+)
+def test_a_project_with_workloads_of_its_own_is_gated_on_these(device, cases):
+    base = Known({**registry.OWN, "detector": 0}, ("detector",))
+    head = Known({**registry.OWN, "detector": 0, "reader": 64}, ("detector", "reader"))
+    assert wanted(device=device).cases(base, head) == tuple(cases)
+    # A list in the base's file stays, and what the head registers is no part of it.
+    listed = GateSettings(cases=("resnet18-eager-fp32-b1-stream",))
+    assert wanted(base=listed, head=listed, device=device).cases(base, head) == listed.cases
+
+
+def test_a_name_that_neither_side_has_is_refused():
+    head = Known({**registry.OWN, "detector": None}, ("detector",))
+    listed = GateSettings(cases=("detectr-eager-fp16-b8-graph",))
+    with pytest.raises(PolicyError, match=r"Case number 1 of \[gate\]: .*Did you mean 'detector'"):
+        wanted(head=listed).cases(OURS, head)
+    with pytest.raises(UnknownValueError, match="Did you mean 'detector'"):
+        wanted("detectr-eager-fp16-b8-graph").cases(OURS, head)
+    # Nothing is known of a head that does not start, and a mistake in the base's file is the change's to mend.
+    unknown = Known.from_json(None)
+    assert wanted("detectr-eager-fp16-b8-graph").cases(OURS, unknown)
+    assert wanted(base=listed).cases(OURS, head)[0] == listed.cases[0]
 
 
 def test_without_a_word_device_time_and_parity_are_judged_and_latency_where_there_is_no_gpu():
@@ -83,9 +140,11 @@ def test_build_times_of_shared_builds_are_refused():
         plan.quantities_of(GateSettings(renew_build_every=4), [Quantity.BUILD], "cuda")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_default_cases_are_cases(device):
-    assert GateSettings(cases=plan.default_cases(device)).cases
+@pytest.mark.parametrize(("device", "workloads"), [("cuda", registry.ON_GPU), ("cpu", registry.ON_CPU)])
+def test_default_cases_are_of_the_default_matrix(device, workloads):
+    cases = GateSettings(cases=plan.default_cases(device, OURS, OURS)).cases
+    assert tuple(dict.fromkeys(Case.parse(case).workload for case in cases)) == workloads
+    assert all(case.endswith("-b8s128-graph") for case in cases if case.startswith("transformer"))
 
 
 @pytest.mark.parametrize("cases", [("resnet18",), (case_of("a"), case_of("a"))])

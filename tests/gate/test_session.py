@@ -2,20 +2,23 @@
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tree import write_tree
 
 from trtgate.case import Quantity
 from trtgate.gate.crew import Taken
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member, Station
-from trtgate.gate.plan import contests_of
+from trtgate.gate.plan import Wanted, contests_of
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
 from trtgate.gate.sides import Side, SideError
 from trtgate.policy import Policy
+from trtgate.workloads import registry
 
 
 @pytest.fixture
@@ -25,7 +28,8 @@ def session(tmp_path):
 
     def made(**settings):
         policy = Policy.model_validate({"gate": settings})
-        return Session(side, side, policy, (Quantity.LATENCY,), (), station, print)
+        wanted = Wanted(policy.gate, policy, "cpu")
+        return Session(side, side, policy, (Quantity.LATENCY,), wanted, station, print)
 
     return made
 
@@ -108,3 +112,16 @@ def test_samples_that_cannot_be_kept_do_not_end_the_gate(session, tmp_path):
     assert "No space left" in str(gate.samples_lost)
     assert gate._evidence._ratios["head"][case, Quantity.LATENCY] == [0.0]
     assert any("No space left" in remark for remark in gate._evidence.remarks())
+
+
+def test_a_side_tells_which_workloads_its_code_registers(session, tmp_path):
+    side = Side("base", "tree", Path(sys.executable), write_tree(tmp_path / "tree", {"small": "layers=1"}))
+    member = Member("base", side, 0, 0, replace(session().station, timeout_s=100.0))
+    assert not member.workloads.complete
+    member.open()
+    try:
+        assert member.workloads.project == ("small",)
+        assert member.workloads.tokens == {**registry.OWN, "small": 0}  # made by a function: nobody can say
+        assert member.workloads.complete
+    finally:
+        member.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from trtgate.errors import RecordError, StorageError
+from trtgate.policy import StoreSettings
 from trtgate.store.journal import Journal, TornLineWarning
 
 _WRITER = textwrap.dedent(
@@ -136,6 +137,31 @@ def test_setting_aside_keeps_the_old_lines(journal, make_record):
     journal.append(make_record(), node="new")
     assert [entry.node for entry in Journal(aside).entries()] == ["old"]
     assert [entry.node for entry in journal.entries()] == ["new"]
+
+
+def test_the_newest_journals_that_were_set_aside_stay_and_older_ones_make_room(tmp_path, make_record):
+    journals = [Journal(tmp_path / name) for name in ("stack.jsonl", "stack.2.jsonl")]
+    asides = []
+    for number in range(4):
+        for journal in journals:
+            journal.append(make_record(), node=str(number))
+            asides.append(journal.set_aside(kept=2))
+    (tmp_path / "stack.note.jsonl").touch()  # somebody's own
+    journals[0].append(make_record(), node="in progress")
+    assert journals[0].set_aside(kept=2) is not None
+    left = sorted(tmp_path.glob("*.jsonl"))
+    assert asides[6] in left
+    assert set(asides[:5]).isdisjoint(left)  # of each run's own journals
+    assert {asides[5], asides[7], tmp_path / "stack.note.jsonl"} < set(left)
+    assert len(left) == 5
+
+
+def test_what_set_aside_keeps_by_default_is_the_policys(tmp_path, make_record):
+    journal = Journal(tmp_path / "stack.jsonl")
+    for _ in range(StoreSettings().kept_journals + 2):
+        journal.append(make_record())
+        journal.set_aside()
+    assert len(list(tmp_path.glob("*.jsonl"))) == StoreSettings().kept_journals
 
 
 def test_a_full_disk_is_a_clear_message(make_record):

@@ -50,7 +50,6 @@ def test_a_run_comes_back_as_it_was(folder, mixed):
     assert sorted(run.records, key=lambda record: record.key) == sorted(mixed, key=lambda record: record.key)
     assert (run.status, run.reason, run.commit) == ("passed", "", mixed[0].commit)
     assert run.identity == mixed[0].identity
-    assert run.by_key[mixed[0].key] == mixed[0]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 4, 5, 6, 7, 8, 101])

@@ -88,7 +88,8 @@ def test_every_store_tells_the_same_as_the_runs(store, runs):
     assert told == _plain(memory)
     assert len(told) == 3
     assert told[0][4] == tuple(f"{number:040d}" for number in range(5))
-    medians = [float(np.median(run.by_key[_CASES[0], "device"].series.values)) for run in runs[:5]]
+    of_case = [record for run in runs[:5] for record in run.records if record.key == (_CASES[0], "device")]
+    medians = [float(np.median(record.series.values)) for record in of_case]
     assert told[0][3] == pytest.approx(medians)
     assert told[2][4] == ("unversioned",)
     assert _plain(store, _CASES[1]) == [told[1]]

@@ -14,12 +14,13 @@ import numpy as np
 import onnx
 import torch
 
-from trtgate import policy
+from trtgate.artefacts import make_cache
 from trtgate.backends import onnx_export, tensorrt_engine
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.backends.trt_debug import TensorRTTensors
 from trtgate.case import BackendName, Case, Precision
+from trtgate.commands.shared import add_policy, file_that_was_named, policy_of
 from trtgate.errors import UnsupportedCaseError, UsageError
 from trtgate.measure.bisect import Bisection, TensorError, Tensors, bisect
 from trtgate.measure.float32_model import float32_twin
@@ -30,6 +31,7 @@ from trtgate.precision.tf32 import scope
 
 if TYPE_CHECKING:
     from trtgate.measure.bisect import Culprit
+    from trtgate.policy import Policy
 
 # Beyond ten times what parity allows for rounding at a model's end, no single tensor's error is rounding.
 _LIMIT_OVER_FLOOR = 10.0
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="how TensorRT shows tensors; auto: debug tensors where the runtime has them, else added outputs",
     )
-    parser.add_argument("--policy", type=Path, metavar="FILE", help="instead of the nearest trtgate.toml")
+    add_policy(parser)
     parser.add_argument("--cache-dir", type=Path, default=Path(".trtgate"), metavar="DIR", help="default: .trtgate")
     parser.add_argument("--json", action="store_true", help="print everything for machines")
 
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> str | None:
         raise UsageError(
             f"--at-once is {args.at_once} and --limit is {args.limit}.", "Give a whole number and a limit above 0."
         )
-    settings = policy.load(args.policy or policy.find(Path.cwd()))
+    settings = policy_of(args.policy)
     path, backend, precision, inputs = _what(args, settings)
     limit = args.limit or _LIMIT_OVER_FLOOR * settings.parity.tolerance[precision].floor
     model = onnx.load(path)
@@ -96,17 +98,17 @@ def run(args: argparse.Namespace) -> str | None:
     return None if found.culprit is None else "regression"
 
 
-def _what(
-    args: argparse.Namespace, settings: policy.Policy
-) -> tuple[Path, BackendName, Precision, dict[str, torch.Tensor]]:
+def _what(args: argparse.Namespace, settings: Policy) -> tuple[Path, BackendName, Precision, dict[str, torch.Tensor]]:
     path = Path(args.target)
     if path.suffix == ".onnx":
         # Through a case id, so that a misspelt backend or precision is refused like everywhere else.
         case = Case.parse(f"file-{args.backend}-{args.precision}-b1-stream")
         _require_tensors(case.backend, "--backend tensorrt_engine or --backend onnxruntime")
-        return path, case.backend, case.precision, _random_inputs(path, args.seed)
+        with file_that_was_named():
+            return path, case.backend, case.precision, _random_inputs(path, args.seed)
     case = Case.parse(args.target)
     _require_tensors(case.backend, f"'trtgate bisect {replace(case, backend=BackendName.TENSORRT_ENGINE).id}'")
+    make_cache(args.cache_dir)
     if (micro := micro_of(case)) is not None:
         written = micro.write(args.cache_dir / "onnx", case.precision)
         return written, case.backend, case.precision, _random_inputs(written, args.seed)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trtgate import policy as policies
+from trtgate.artefacts import make_cache
 from trtgate.case import Case, Quantity
 from trtgate.errors import StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
     for text in args.case:
         Case.parse(text)
     wanted = [_quantity(text) for text in args.quantity]
+    make_cache(cache)
     base = sides.resolve(args.base, plan.BASE, cache, here)
     head = sides.resolve(args.head, plan.HEAD, cache, here)
     policy, head_policy = _policies(args.policy, base, head, here)
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
             head=head,
             policy=policy,
             quantities=plan.quantities_of(policy.gate, wanted, device),
-            cases=plan.cases_of(policy.gate, head_policy.gate, args.case, device),
+            wanted=plan.Wanted(policy.gate, head_policy, device, tuple(args.case)),
             station=Station.of(policy, device, Path(scratch), cache, cache / "gate_logs" / Path(scratch).name),
             say=_say,
             samples=samples,
@@ -97,7 +99,8 @@ def _policies(named: Path | None, base: Side, head: Side, here: Path) -> tuple[P
     """The policy that judges, and the head's own.
 
     The base's judges, because a change must not loosen the margins that it is held to. The head's is read for its list
-    of cases. A side without a trtgate.toml goes by the one that is nearest to the current folder.
+    of cases, and for rules that name nothing. A side without a trtgate.toml goes by the one that is nearest to the
+    current folder.
     """
     if named is not None:
         policy = policies.load(named)
@@ -142,7 +145,6 @@ def _device() -> str:
 def _fresh_folder(cache: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder for this gate's engines, empty at first: an engine of an earlier run would hide what a change does."""
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix="gate-", dir=cache, ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trtgate import policy
+from trtgate.artefacts import make_cache
 from trtgate.case import Case
+from trtgate.commands.shared import file_that_was_named, policy_of
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
 from trtgate.measure.census import Census
@@ -77,14 +78,19 @@ def _inspect(target: str, args: argparse.Namespace) -> Inspected:
         raise UsageError(
             f"--profile needs inputs, and {path} is a file.", "Profile the case that it was built for instead."
         )
+    with file_that_was_named():
+        return _inspect_file(path, args.onnx)
+
+
+def _inspect_file(path: Path, onnx_path: Path | None) -> Inspected:
     if path.name.endswith(".census.json"):
         return Inspected(Census.load(path))
     if path.suffix == ".json":
         text = _text(path)
-        return Inspected(census_from_json(text, args.onnx), text)
+        return Inspected(census_from_json(text, onnx_path), text)
     if path.suffix in _LOGS:
-        return Inspected(_census_of_log(path, args.onnx))
-    return Inspected(inspect_plan(path, args.onnx))
+        return Inspected(_census_of_log(path, onnx_path))
+    return Inspected(inspect_plan(path, onnx_path))
 
 
 def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
@@ -93,7 +99,7 @@ def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
     from trtgate.measure.workplace import build_context, workload_of
 
     case = Case.parse(target)
-    context = build_context(args.cache_dir, policy.load(policy.find(Path.cwd())))
+    context = build_context(make_cache(args.cache_dir), policy_of(None))
     micro = micro_of(case)
     if micro is None:
         case, workload = workload_of(target, args.cache_dir)

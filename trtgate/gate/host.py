@@ -86,8 +86,8 @@ class Host:
         self._monitor = devices.Monitor(self._device)
 
     def describe(self) -> dict[str, Any]:
-        """Machine and stack of this side."""
-        return {"identity": devices.identity().model_dump(mode="json")}
+        """Machine and stack of this side, and the workloads that its code registers."""
+        return {"identity": devices.identity().model_dump(mode="json"), "workloads": workloads.known().to_json()}
 
     def survey(self, cases: list[str]) -> dict[str, Any]:
         """Which cases this side can run, and why not the others: ``{"cases": {id: reason or ""}}``."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trtgate.errors import StorageError, TrtgateError
 from trtgate.gate.client import Worker, WorkerLostError, side_environment
 from trtgate.gate.sides import Side, SideError
+from trtgate.workloads.known import Known
 
 if TYPE_CHECKING:
     from trtgate.policy import Policy
@@ -102,6 +103,8 @@ class Member:
         station: set-up of the workers.
         facts: by runner name, what its build reported.
         failures: by runner name, why it can no longer be measured in this pair.
+        identity: machine and stack, once it has started.
+        workloads: what its code registers, once it has started.
     """
 
     role: str
@@ -112,6 +115,7 @@ class Member:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, TrtgateError] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
+    workloads: Known = field(default_factory=lambda: Known.from_json(None))
     _worker: Worker | None = None
     _builds: dict[str, Build] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
@@ -153,6 +157,7 @@ class Member:
                 ) from None
             raise
         self.identity = described["identity"]
+        self.workloads = Known.from_json(described.get("workloads"))  # an older worker tells nothing of them
 
     def survey(self, cases: Iterable[str]) -> dict[str, str]:
         """Why the side cannot run each case; empty where it can."""

@@ -16,7 +16,7 @@ from trtgate.errors import EnvironmentInvalidError, NothingComparedError, Storag
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member, Station
-from trtgate.gate.plan import BASE, HEAD, TWIN, contests_of
+from trtgate.gate.plan import BASE, HEAD, TWIN, Wanted, contests_of
 from trtgate.gate.result import GateResult
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.sides import Side
@@ -33,7 +33,7 @@ class Session:
         head: the side that is judged.
         policy: margins, error rates and numbers of pairs.
         quantities: what is judged.
-        cases: ids that either side is asked for.
+        wanted: which cases either side is asked for.
         station: set-up of the workers.
         say: told in a few words what is being done.
         samples: takes the raw samples, None to keep none.
@@ -45,7 +45,7 @@ class Session:
     head: Side
     policy: Policy
     quantities: tuple[Quantity, ...]
-    cases: tuple[str, ...]
+    wanted: Wanted
     station: Station
     say: Callable[[str], None]
     samples: SampleFile | None = None
@@ -66,6 +66,7 @@ class Session:
             NothingComparedError: no case runs on either side.
             EnvironmentInvalidError: the sides see different machines.
             BackendAbsentError: the device is missing.
+            UsageError: a case or a rule of the head's policy names a workload that neither side has.
         """
         evidence = self._evidence
         began_s = time.monotonic()
@@ -131,20 +132,21 @@ class Session:
                 raise errors[role]
         base, head = crew.members[BASE], crew.members[HEAD]
         self._evidence.identify(BASE, base.identity)
-        base_reasons = base.survey(self.cases)
+        cases = self.wanted.cases(base.workloads, head.workloads)
+        base_reasons = base.survey(cases)
         try:
             if HEAD in errors:
                 raise errors[HEAD]
             self._evidence.identify(HEAD, head.identity)
-            head_reasons = head.survey(self.cases)
+            head_reasons = head.survey(cases)
         except EnvironmentInvalidError:
             raise
         except TrtgateError as error:
-            head_reasons = dict.fromkeys(self.cases, str(error))
+            head_reasons = dict.fromkeys(cases, str(error))
         self._evidence.survey(base_reasons, head_reasons)
-        if len(self._evidence.skipped) == len(self.cases):
+        if len(self._evidence.skipped) == len(cases):
             raise NothingComparedError(
-                f"None of the {len(self.cases)} cases runs on the base or on the head; the first because: "
+                f"None of the {len(cases)} cases runs on the base or on the head; the first because: "
                 f"{next(iter(base_reasons.values()), 'no case was named.')}",
                 "Name cases that run here with --case, or in [gate] cases of trtgate.toml.",
             )

@@ -121,7 +121,7 @@ def _tree(folder: Path, spec: str, label: str) -> Side:
 def _environment(spec: str, label: str, start: Path) -> Side:
     folder = start / spec.removeprefix(_ENV)
     # Not resolved: a virtual environment's interpreter is a link, and only its own path tells Python where it stands.
-    found = next((p for p in (folder / "bin/python", folder / "Scripts/python.exe", folder) if p.is_file()), None)
+    found = next((path for path in (folder / "bin/python", folder) if path.is_file()), None)
     if found is None:
         raise UsageError(
             f"The {label} '{spec}' holds no Python interpreter.",

@@ -37,16 +37,21 @@ def inspect_case(
         runner: the case as it was built already; it stays open. Without one it is built here, and closed.
 
     Raises:
-        UnsupportedCaseError: eager and inductor have no layers to inspect, or profiling is asked for without a GPU.
-        BackendAbsentError: the backend cannot build here.
+        UnsupportedCaseError: eager and inductor have no layers to inspect, or the backend's cannot be profiled.
+        BackendAbsentError: the backend cannot build here, or profiling is asked for without a GPU.
         InspectionError: what was built does not tell enough.
     """
     # A captured graph replays the same layers, but a profiler sees nothing of them.
     plain = case.built_by(case.backend, Execution.STREAM)
-    if profile_repeats and not (cuda_answer() and case.backend is BackendName.TENSORRT_ENGINE):
+    if profile_repeats and case.backend is not BackendName.TENSORRT_ENGINE:
         raise UnsupportedCaseError(
-            f"The layers of {case.id} cannot be profiled here.",
-            "Profile a tensorrt_engine case on a machine with a GPU, or leave --profile out.",
+            f"The layers of {case.id} cannot be profiled: {case.backend} has no profiler of layers.",
+            "Profile a tensorrt_engine case, or leave --profile out.",
+        )
+    if profile_repeats and not cuda_answer():
+        raise BackendAbsentError(
+            f"The layers of {case.id} cannot be profiled here: {cuda_answer().reason}",
+            "Profile it on a machine with a GPU, or leave --profile out.",
         )
     if case.backend is BackendName.ONNXRUNTIME:
         return _onnxruntime(workload, plain, context, runner)

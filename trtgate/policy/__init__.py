@@ -64,6 +64,21 @@ class Policy(Section):
         """The speedup floors that this case must reach on this machine."""
         return [floor for floor in self.floor if floor.applies(case, quantity, identity)]
 
+    def floors_asleep(self, identity: Identity) -> tuple[str, ...]:
+        """A sentence for each kind of floor of which there are some and none is for this machine and stack.
+
+        A run that misses no floor proves nothing where there was none to miss.
+        """
+        told = []
+        if self.floor and not any(floor.is_for(identity) for floor in self.floor):
+            names = "speedup floors name" if len(self.floor) > 1 else "speedup floor names"
+            told.append(f"{len(self.floor)} {names} another GPU or runtime; none applied here.")
+        layers, runtime = self.optimisation.layer_floor, f"{identity.tensorrt_flavour} {identity.tensorrt}"
+        if identity.tensorrt is not None and layers and not any(floor.is_for(runtime) for floor in layers):
+            names = "floors on nodes per layer name" if len(layers) > 1 else "floor on nodes per layer names"
+            told.append(f"{len(layers)} {names} another runtime; none applied here.")
+        return tuple(told)
+
     def known_failure_for(self, case: Case, identity: Identity) -> KnownFailure | None:
         """The entry that explains why this case is expected to fail here, if there is one."""
         return next((known for known in self.known_failure if known.applies(case, identity)), None)
@@ -78,11 +93,15 @@ def load(path: Path | None) -> Policy:
     if path is None:
         return Policy()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror}).", "Name a readable policy file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path} is not valid TOML: {error}.", "Mend the line that is named.") from None
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path} is not text: its byte {error.start} is not UTF-8.", "Save it as UTF-8.") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise messages.broken_toml(path, text, error) from None
     try:
         return Policy.model_validate(data)
     except ValidationError as error:

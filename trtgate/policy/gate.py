@@ -18,7 +18,9 @@ class GateSettings(Section):
     """The `[gate]` section."""
 
     cases: tuple[str, ...] = Field(
-        default=(), description="case ids; empty for the default matrix, graphed on a GPU and small on a CPU"
+        default=(),
+        description="case ids; empty for the project's own workloads, or where it registers none trtgate's default "
+        "ones: graphed on a GPU, small on a CPU",
     )
     quantities: tuple[Quantity, ...] = Field(
         default=(), description="what is judged; empty for device time (latency on a CPU) and parity"

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trtgate.case import Case, Execution, Quantity
-from trtgate.policy.section import Section
+from trtgate.policy.section import Reason, Section
 
 
 class MarginSettings(Section):
@@ -32,9 +32,9 @@ class CaseMargin(Section):
     """A margin for some cases, which wins over the quantity's own. The last entry that applies counts."""
 
     case: str = Field(description="shell pattern for case ids")
-    quantity: Quantity
-    margin: float = Field(gt=0, le=10)
-    reason: str = Field(min_length=1)
+    quantity: Quantity = Field(description="that the margin is for; optimisation has none")
+    margin: float = Field(gt=0, le=10, description="as a fraction: 0.1 is 10%")
+    reason: Reason
 
     @field_validator("quantity")
     @classmethod

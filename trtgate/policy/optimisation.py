@@ -8,7 +8,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from trtgate.case import BackendName, Case, Precision
-from trtgate.policy.section import Section
+from trtgate.policy.patterns import PrecisionPattern, Runtime
+from trtgate.policy.section import Reason, Section
 
 
 def _default_shares() -> dict[Precision, float]:
@@ -21,20 +22,23 @@ class LayerFloor(Section):
     """Source nodes an engine's kernel covers on average, at least: below it, fusions have been lost."""
 
     workload: str = Field(description="shell pattern for workload names")
-    backend: BackendName = BackendName.TENSORRT_ENGINE
-    precision: str = Field(default="*", description="shell pattern for the precision")
-    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
-    nodes_per_layer: float = Field(gt=0)
-    reason: str = Field(min_length=1)
+    precision: PrecisionPattern = Field(default="*", description="shell pattern for the precision")
+    runtime: Runtime = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    nodes_per_layer: float = Field(gt=0, description="ONNX nodes of the model over kernels of the engine")
+    reason: Reason
 
     def applies(self, case: Case, runtime: str) -> bool:
         """Whether this floor names the case on this runtime."""
         return (
-            self.backend is case.backend
+            case.backend is BackendName.TENSORRT_ENGINE  # no other backend's layers are held to a number
             and fnmatch.fnmatchcase(case.workload, self.workload)
             and fnmatch.fnmatchcase(case.precision, self.precision)
-            and fnmatch.fnmatchcase(runtime, self.runtime)
+            and self.is_for(runtime)
         )
+
+    def is_for(self, runtime: str) -> bool:
+        """Whether this floor is one of this runtime, whatever the case."""
+        return fnmatch.fnmatchcase(runtime, self.runtime)
 
 
 class ExplainedLayer(Section):
@@ -42,17 +46,17 @@ class ExplainedLayer(Section):
 
     case: str = Field(description="shell pattern for case ids")
     node: str = Field(description="shell pattern for ONNX node names; for layer names in torch_tensorrt cases")
-    datatype: str
-    reason: str = Field(min_length=1)
+    datatype: str = Field(description="in which the work runs, such as fp32")
+    reason: Reason
 
 
 class ConstantLimit(Section):
     """Constants of a model that this runtime is known to compute at each inference."""
 
     workload: str = Field(description="shell pattern for workload names")
-    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
-    at_most: int = Field(ge=1)
-    reason: str = Field(min_length=1)
+    runtime: Runtime = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    at_most: int = Field(ge=1, description="constants that may be left")
+    reason: Reason
 
 
 class OptimisationSettings(Section):

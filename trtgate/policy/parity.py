@@ -17,8 +17,8 @@ class ParityTolerance(Section):
     distance from float64.
     """
 
-    factor: float = Field(gt=0)
-    floor: float = Field(gt=0)
+    factor: float = Field(gt=0, description="times the yardstick")
+    floor: float = Field(gt=0, description="of the output's norm, where the yardstick is smaller")
 
 
 def _default_tolerances() -> dict[Precision, ParityTolerance]:

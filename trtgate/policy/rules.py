@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from trtgate.case import BackendName, Case, Precision, Quantity, is_shape
-from trtgate.policy.section import Section
+from trtgate.policy.patterns import Architecture, Runtime
+from trtgate.policy.section import Reason, Section
 from trtgate.record import Identity
 
 
@@ -16,15 +17,17 @@ class Floor(Section):
     """A speedup that must hold: the lower bound of its interval has to reach ``at_least``."""
 
     gpu: str = Field(description="shell pattern for the GPU's name")
-    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'")
-    quantity: Quantity
-    baseline: Literal["eager", "eager_graph", "inductor"]
-    workload: str
-    backend: BackendName
-    precision: Precision
-    shape: str
-    at_least: float = Field(gt=0)
-    reason: str = Field(min_length=1)
+    runtime: Runtime = Field(
+        default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'torch 2.11.0+cu130'"
+    )
+    quantity: Quantity = Field(description="device or latency, in which speedups are measured")
+    baseline: Literal["eager", "eager_graph", "inductor"] = Field(description="what the speedup is over")
+    workload: str = Field(description="its name; no pattern")
+    backend: BackendName = Field(description="of the case")
+    precision: Precision = Field(description="of the case")
+    shape: str = Field(description="of the case, such as 'b8', or 'b8s128' with a sequence length")
+    at_least: float = Field(gt=0, description="how many times faster")
+    reason: Reason
 
     @field_validator("quantity")
     @classmethod
@@ -45,25 +48,33 @@ class Floor(Section):
         return (
             (self.workload, self.backend, self.precision, self.shape, self.quantity)
             == (case.workload, case.backend, case.precision, case.shape, quantity)
-            and fnmatch.fnmatchcase(identity.gpu or "", self.gpu)
-            and _runtime_matches(self.runtime, identity)
-        )
+        ) and self.is_for(identity)
+
+    def is_for(self, identity: Identity) -> bool:
+        """Whether this floor is one of this machine and stack, whatever the case."""
+        return fnmatch.fnmatchcase(identity.gpu or "", self.gpu) and _runtime_matches(self.runtime, identity)
 
 
 class KnownFailure(Section):
     """A row that is known to fail here. It still runs, and turns the run red the day it passes."""
 
     case: str | tuple[str, ...] = Field(description="shell pattern for case ids, or several")
-    stage: Literal["build", "parity", "run", "optimisation"]
-    runtime: str = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
-    architecture: str = Field(default="*", description="shell pattern for the compute capability, such as sm_90")
-    reason: str = Field(min_length=1)
+    stage: Literal["build", "parity", "run", "optimisation"] = Field(description="where it fails")
+    runtime: Runtime = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
+    architecture: Architecture = Field(
+        default="*", description="shell pattern for the compute capability, such as sm_90"
+    )
+    reason: Reason
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Shell patterns for case ids."""
+        return (self.case,) if isinstance(self.case, str) else self.case
 
     def applies(self, case: Case, identity: Identity) -> bool:
         """Whether this entry names the case on this machine."""
-        patterns = (self.case,) if isinstance(self.case, str) else self.case
         return (
-            any(fnmatch.fnmatchcase(case.id, pattern) for pattern in patterns)
+            any(fnmatch.fnmatchcase(case.id, pattern) for pattern in self.patterns)
             and fnmatch.fnmatchcase(identity.architecture or "cpu", self.architecture)
             and _runtime_matches(self.runtime, identity)
         )

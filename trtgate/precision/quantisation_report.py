@@ -71,14 +71,6 @@ class QuantisationReport:
     ranges: dict[str, float]
     warnings: tuple[str, ...] = ()
 
-    @property
-    def skipped_operators(self) -> dict[str, int]:
-        """How many compute nodes of each operator type stayed in high precision."""
-        counts: dict[str, int] = {}
-        for node in self.skipped:
-            counts[node.operator] = counts.get(node.operator, 0) + 1
-        return counts
-
     def facts(self) -> dict[str, Any]:
         """What a record of a build keeps: ``calibration`` and ``skipped``, as plain JSON."""
         return {"calibration": dict(self.calibration), "skipped": [asdict(node) for node in self.skipped]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,14 +115,17 @@ class Journal:
                 done.setdefault(entry.node, []).append(entry.record)
         return done
 
-    def set_aside(self) -> Path | None:
-        """Rename the journal, so that a new run starts an empty one and nothing is lost.
+    def set_aside(self, kept: int = StoreSettings().kept_journals) -> Path | None:
+        """Rename the journal, so that a new run starts an empty one and nothing is lost; the oldest make room.
+
+        Args:
+            kept: how many that were set aside stay, this one included.
 
         Returns:
             The new path, or None if there was no journal.
 
         Raises:
-            StorageError: it cannot be renamed.
+            StorageError: it cannot be renamed, or an old one not be removed.
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         aside = self.path.with_name(f"{self.path.stem}.{stamp}{self.path.suffix}")
@@ -132,7 +136,17 @@ class Journal:
             return None
         except OSError as error:
             raise storage_error("rename the journal", self.path, error) from None
+        for old in self._set_aside()[:-kept]:
+            try:
+                old.unlink(missing_ok=True)  # another process may have made room too
+            except OSError as error:
+                raise storage_error("remove the old journal", old, error) from None
         return aside
+
+    def _set_aside(self) -> list[Path]:
+        """Journals of this name that were set aside, the oldest first."""
+        name = re.compile(rf"{re.escape(self.path.stem)}\.\d{{8}}T\d{{6}}\.\d{{6}}{re.escape(self.path.suffix)}")
+        return sorted(path for path in self.path.parent.iterdir() if name.fullmatch(path.name))
 
     @contextmanager
     def _opened(self, flags: int, *, shared: bool = False) -> Iterator[int]:

@@ -56,11 +56,6 @@ class Run:
         """Ids of the cases of which anything ran; a row that was skipped only says what its machine lacks."""
         return frozenset(record.case for record in self.records if record.outcome is not Outcome.SKIPPED)
 
-    @property
-    def by_key(self) -> dict[tuple[str, str], Record]:
-        """Records by case id and quantity."""
-        return {record.key: record for record in self.records}
-
 
 def load_run(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Run:
     """Read one run.

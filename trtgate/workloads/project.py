@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trtgate import policy
 from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import UsageError
 
@@ -25,6 +26,31 @@ if TYPE_CHECKING:
 
 MODULE: Final = "trtgate_workloads"
 Factory = Callable[[Path], "Workload"]
+
+
+def folder() -> Path | None:
+    """The folder of the project's module, found without importing it; None where there is none."""
+    found = importlib.util.find_spec(MODULE)
+    return Path(found.origin).resolve().parent if found is not None and found.origin is not None else None
+
+
+def is_in_sight(beside: Path | None) -> bool:
+    """Whether a project's module is on the import path, or lies in the folder of a file.
+
+    Args:
+        beside: the file; None for no file.
+    """
+    places = () if beside is None else (beside.parent / f"{MODULE}.py", beside.parent / MODULE / "__init__.py")
+    return folder() is not None or any(place.is_file() for place in places)
+
+
+def find_policy(start: Path) -> Path | None:
+    """The trtgate.toml of the project that registers workloads, else the one nearest to a folder.
+
+    A checkout of trtgate that measures another repository's models, by PYTHONPATH, is held to that repository's rules.
+    """
+    place = folder()
+    return (policy.find(place) if place is not None else None) or policy.find(start)
 
 
 @functools.cache

@@ -14,8 +14,7 @@ from trtgate import artefacts
 from trtgate.errors import UsageError
 from trtgate.workloads import weights
 from trtgate.workloads.base import Workload
-
-DEFAULT_SEQUENCE = 128
+from trtgate.workloads.registry import TRANSFORMER_TOKENS
 
 _SEED = 768
 # Marks of BERT's uncased vocabulary: [CLS], [SEP], and the first whole word.
@@ -127,7 +126,7 @@ class Transformer(Workload):
     def __init__(self, dimensions: Dimensions | None = None, name: str = "transformer") -> None:
         self.name = name
         self._dimensions = dimensions or Dimensions()
-        self.default_sequence = min(DEFAULT_SEQUENCE, self._dimensions.positions)
+        self.default_sequence = min(TRANSFORMER_TOKENS, self._dimensions.positions)
         if self._dimensions.hidden % self._dimensions.heads:
             raise UsageError(
                 f"{self._dimensions.heads} heads do not divide the hidden size {self._dimensions.hidden}.",

@@ -1,0 +1,54 @@
+"""What several commands share: the policy that they go by, and the stored runs that they name."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from trtgate import policy
+from trtgate.errors import InspectionError, PlanError, UsageError
+from trtgate.store import history
+from trtgate.workloads import project, registry
+from trtgate.workloads.possible_rules import require_possible
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--policy``."""
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="instead of the nearest trtgate.toml")
+
+
+def policy_of(named: Path | None) -> policy.Policy:
+    """The policy of a file, else of the project's trtgate.toml, else the defaults; torch is not imported for it.
+
+    Raises:
+        PolicyError: it cannot be read, or holds a rule that no case can meet.
+    """
+    path = named or project.find_policy(Path.cwd())
+    found = policy.load(path)
+    require_possible(found, path or policy.FILE_NAME, registry.known_without_importing(path))
+    return found
+
+
+def load_run(path: Path, rules: policy.Policy) -> history.Run:
+    """A stored run, by its file or by what `history.resolve` takes for one.
+
+    Raises:
+        RecordError, StorageError: there is none, or it is damaged.
+    """
+    limit = rules.store.max_file_bytes
+    return history.load_run(history.resolve(path, max_bytes=limit), max_bytes=limit)
+
+
+@contextlib.contextmanager
+def file_that_was_named() -> Iterator[None]:
+    """While a file is read that the user named: that it is no engine, log or model is a wrong argument.
+
+    Raises:
+        UsageError: in place of what says so of an engine that a command has built itself.
+    """
+    try:
+        yield
+    except (InspectionError, PlanError) as error:
+        raise UsageError(error.problem, error.fix) from None
