@@ -65,6 +65,13 @@ def test_one_unlucky_build_does_not_decide(stated):
     assert {decision.verdict for decision in seen.decisions([ENGINE]).values()} == {Verdict.SAME}
 
 
+def test_errors_far_below_their_bound_are_the_same_even_where_one_is_zero(stated):
+    seen = stated(PARITY)
+    _built(seen, BASE, errors=(0.0, 1e-4))
+    _built(seen, HEAD, errors=(2.6e-7, 1e-4))
+    assert seen.decisions([ENGINE])[ENGINE, PARITY].verdict is Verdict.SAME
+
+
 def test_the_error_of_each_output_is_judged_and_an_output_cannot_get_lost(stated):
     seen = stated(PARITY)
     _built(seen, BASE, errors=(1e-4, 1e-4))

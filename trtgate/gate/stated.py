@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from trtgate.case import Quantity
 from trtgate.gate.plan import BASE, HEAD
-from trtgate.judge.baseline import judge_exact
+from trtgate.judge.exact import judge_exact, least_figure
 from trtgate.judge.optimised import judge_census
 from trtgate.judge.presence import judge_absence
 from trtgate.judge.verdict import Decision, Verdict
@@ -84,7 +84,8 @@ class Stated:
         absence = judge_absence(*problems)
         if absence is not None or base is None or head is None:
             return absence
-        return judge_exact(base, head, quantity, self.settings.margin_for(case, quantity))
+        least = least_figure(quantity, self.settings, self._parity[case, BASE][0], base.size)
+        return judge_exact(base, head, quantity, self.settings.margin_for(case, quantity), least)
 
     def _figures_of(self, case: str, role: str, quantity: Quantity) -> _Figures | None:
         """The median over the builds: of bytes one figure, of parity one an output; None where no build tells."""

@@ -91,6 +91,16 @@ class JudgeSettings(Section):
     least_pair_sd: float = Field(
         default=0.001, gt=0, description="a smaller sample sd is luck: the smallest measured over 10 pairs is 0.27%"
     )
+    least_parity_share: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="of the bound on the base's error, which smaller errors count as: exact or a few roundings off is "
+        "all the same",
+    )
+    least_memory_bytes: int = Field(
+        default=2**21, ge=0, description="what less counts as: a device hands memory out in steps of 2 MiB"
+    )
     passes: tuple[Literal["same", "faster", "new"], ...] = Field(
         default=("same", "faster"), description="a win is named and passes; leave 'faster' out to have it explained"
     )

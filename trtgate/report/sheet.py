@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -124,10 +125,15 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "verdict": str(decision.verdict),
         "code": decision.code,
         "reason": decision.reason,
-        "ratio": interval.estimate if interval is not None else None,
-        "low": interval.low if interval is not None else None,
-        "high": interval.high if interval is not None else None,
+        "ratio": _number(interval.estimate) if interval is not None else None,
+        "low": _number(interval.low) if interval is not None else None,
+        "high": _number(interval.high) if interval is not None else None,
         "confidence": interval.confidence if interval is not None else None,
-        "resolvable": decision.resolvable,
+        "resolvable": _number(decision.resolvable),
         "pairs": decision.pairs,
     }
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no infinity: an end that an interval does not have is null."""
+    return value if value is not None and math.isfinite(value) else None
