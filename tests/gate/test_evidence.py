@@ -142,6 +142,22 @@ def test_no_case_on_either_side_compares_nothing(evidence, outcome_of):
     assert outcome_of(evidence) is GateOutcome.NOTHING_COMPARED
 
 
+@pytest.mark.parametrize(("owed", "outcome"), [((), GateOutcome.PASS), (CASES[1:], GateOutcome.INVALID)])
+def test_a_case_that_nobody_can_run_is_no_pass_where_it_was_asked_for(evidence, outcome_of, owed, outcome):
+    reasons = {CASES[0]: "", CASES[1]: "CUDA is absent."}
+    assert evidence.survey(reasons, reasons, owed)
+    for role in (BASE, HEAD):
+        _build(evidence, CASES[0], role)
+    for pair in range(8):
+        _take(evidence, CASES[0], pair)
+    assert outcome_of(evidence) is outcome
+    assert (CASES[1] in evidence.skipped) is not bool(owed)
+    if owed:
+        decision = evidence.decisions()[CASES[1], DEVICE]
+        assert (decision.verdict, decision.code) == (Verdict.INVALID, "skipped")
+        assert "CUDA is absent." in decision.reason
+
+
 def test_sides_on_different_machines_are_refused(evidence, h100):
     other = h100.model_copy(update={"gpu": "NVIDIA L4"})
     with pytest.raises(EnvironmentInvalidError, match="NVIDIA L4"):

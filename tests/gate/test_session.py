@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from trtgate.case import Quantity
+from trtgate.errors import NothingComparedError
 from trtgate.gate.crew import Taken
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member, Station
@@ -15,6 +16,7 @@ from trtgate.gate.plan import contests_of
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
 from trtgate.gate.sides import Side, SideError
+from trtgate.judge.verdict import Verdict
 from trtgate.policy import Policy
 
 
@@ -93,6 +95,51 @@ def test_a_side_whose_interpreter_cannot_be_run_is_no_side(tmp_path, session):
     side = Side("base", "env:python", tmp_path / "python", None)
     with pytest.raises(SideError, match=r"base side \(env:python\) does not start: .*python cannot be run"):
         Member("base", side, 0, 0, session().station).open()
+
+
+EAGER, ENGINE = "simple_cnn-eager-fp16-b8-graph", "simple_cnn-tensorrt_engine-fp16-b8-graph"
+
+
+class _Surveyed:
+    """Stands in for a member: every engine fails."""
+
+    def __init__(self, role, identity, broken):
+        self.role, self.identity, self.broken_tensorrt = role, identity, broken
+
+    def open(self):
+        pass
+
+    def survey(self, cases):
+        return {case: "No TensorRT." if case == ENGINE else "" for case in cases}
+
+
+@pytest.mark.parametrize(
+    ("asked", "broken", "verdict"),
+    [((), "", None), ((), "libnvinfer.so.11 is missing.", Verdict.INVALID), ((ENGINE,), "", Verdict.INVALID)],
+)
+def test_engines_that_cannot_run_may_be_skipped_unless_tensorrt_is_here_or_they_were_named(
+    session, h100, asked, broken, verdict
+):
+    gate = session()
+    gate.cases, gate.asked = (EAGER, ENGINE), frozenset(asked)
+    identity = h100.model_dump(mode="json")
+    members = {role: _Surveyed(role, identity, broken if role == "head" else "") for role in ("base", "head", "twin")}
+    gate._survey(SimpleNamespace(members=members))
+    found = gate._evidence.settled.get((ENGINE, Quantity.LATENCY))
+    assert (found.verdict if found else None) is verdict
+    assert (ENGINE in gate._evidence.skipped) is (verdict is None)
+    assert gate._evidence.open_cases() == [EAGER]
+
+
+def test_where_nothing_runs_nothing_is_compared_whoever_asked_for_it(session, h100):
+    gate = session()
+    gate.cases = (ENGINE,)
+    identity = h100.model_dump(mode="json")
+    members = {role: _Surveyed(role, identity, "") for role in ("base", "head", "twin")}
+    for asked in (frozenset(), frozenset({ENGINE})):
+        gate.asked = asked
+        with pytest.raises(NothingComparedError, match="No TensorRT"):
+            gate._survey(SimpleNamespace(members=members))
 
 
 def test_samples_that_cannot_be_kept_do_not_end_the_gate(session, tmp_path):

@@ -81,6 +81,16 @@ def test_a_win_that_has_to_be_explained_is_a_failed_test_and_one_that_passes_is_
     assert [[child.tag for child in test] for test in suite] == [["failure"], []]
 
 
+def test_what_cannot_run_here_and_need_not_is_a_skipped_test():
+    sheet = replace(_sheet(True), skipped={"resnet18-tensorrt_engine-fp16-b8-graph": "CUDA is <absent>."})
+    suite = ET.fromstring(junit.comparison(sheet))[0]
+    assert (suite.get("tests"), suite.get("skipped"), suite.get("errors")) == ("2", "1", "0")
+    assert suite[1].get("name") == "resnet18-tensorrt_engine-fp16-b8-graph"
+    assert suite[1][0].tag == "skipped"
+    assert suite[1][0].get("message") == "CUDA is <absent>."
+    assert sheet.to_json()["skipped"] == dict(sheet.skipped)
+
+
 def test_an_interval_without_an_end_is_null_in_json():
     decision = Decision(Verdict.INCONCLUSIVE, "too_noisy", "Why.", Interval(2.0, 0.0, float("inf"), 0.95), float("inf"))
     told = Sheet("trtgate gate", "base", "head", "inconclusive", (Entry("a", "device", decision, False),)).to_json()

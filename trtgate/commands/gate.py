@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
             cases=plan.cases_of(policy.gate, head_policy.gate, args.case, device),
             station=Station.of(policy, device, Path(scratch), cache, cache / "gate_logs" / Path(scratch).name),
             say=_say,
+            asked=frozenset(args.case or (*policy.gate.cases, *head_policy.gate.cases)),
             samples=samples,
             seed=args.seed,
         )

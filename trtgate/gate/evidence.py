@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
 from trtgate.gate.stated import Stated
 from trtgate.judge.environment import environment_valid
 from trtgate.judge.pairs import log_ratio
-from trtgate.judge.presence import judge_absence, judge_disturbed
+from trtgate.judge.presence import judge_absence, judge_disturbed, judge_skipped
 from trtgate.judge.sequential import NeedMore, Sequential
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy import Policy
@@ -33,7 +33,7 @@ class Evidence:
         policy: margins and error rates.
         quantities: what is judged.
         settled: decisions that no further pair can change: a case that only one side can measure.
-        skipped: by case, why neither side can run it here.
+        skipped: by case that nobody asked for by name, why neither side can run it here.
         identities: by role, machine and stack.
         notes: what a reader should know of the machine.
     """
@@ -82,11 +82,23 @@ class Evidence:
         changed = [name for name in type(base).model_fields if getattr(base, name) != getattr(head, name)]
         self.notes += [f"{name}: {getattr(base, name)} -> {getattr(head, name)}" for name in changed]
 
-    def survey(self, base: Mapping[str, str], head: Mapping[str, str]) -> None:
-        """Take in which cases the sides can run: by case the reason why not, empty where it can."""
+    def survey(self, base: Mapping[str, str], head: Mapping[str, str], owed: Collection[str] = ()) -> bool:
+        """Take in which cases the sides can run.
+
+        Args:
+            base: by case the reason why the base cannot, empty where it can.
+            head: the same of the head.
+            owed: cases without which there is no pass. Of the others, which neither side can run, a note is enough.
+
+        Returns:
+            Whether any case can be run by either side.
+        """
         for case in base:
             if base[case] and head[case]:
-                self.skipped[case] = base[case]
+                if case in owed:
+                    self._settle(case, judge_skipped(base[case]))
+                else:
+                    self.skipped[case] = base[case]
                 continue
             absence = judge_absence(base[case], head[case])
             if absence is None:
@@ -96,6 +108,7 @@ class Evidence:
                     self._ratios[AA][case, quantity] = []
             else:
                 self._settle(case, absence)
+        return not all(base[case] and head[case] for case in base)
 
     def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         """Take in what an engine build says of itself.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trtgate.backends import cuda_device
+from trtgate.backends import cuda_device, trt_runtime
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import Case, Execution, Quantity
@@ -90,8 +90,14 @@ class Host:
         return {"identity": devices.identity().model_dump(mode="json")}
 
     def survey(self, cases: list[str]) -> dict[str, Any]:
-        """Which cases this side can run, and why not the others: ``{"cases": {id: reason or ""}}``."""
-        return {"cases": {text: self._why_not(text) for text in cases}}
+        """What this side can run.
+
+        Returns:
+            ``cases``: by id why not, empty where it can; ``broken_tensorrt``: why a TensorRT that is installed here
+            cannot be used, empty where it can or is absent.
+        """
+        broken = trt_runtime.broken(cuda=self._device.type == "cuda")
+        return {"cases": {text: self._why_not(text) for text in cases}, "broken_tensorrt": broken}
 
     def build(self, name: str, case: str, busy: int | None = None) -> dict[str, Any]:
         """Build a case, bind its inputs and run it once.

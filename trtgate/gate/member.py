@@ -102,6 +102,7 @@ class Member:
         station: set-up of the workers.
         facts: by runner name, what its build reported.
         failures: by runner name, why it can no longer be measured in this pair.
+        broken_tensorrt: why the TensorRT of this side cannot be used although it is installed; known once surveyed.
     """
 
     role: str
@@ -112,6 +113,7 @@ class Member:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, TrtgateError] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
+    broken_tensorrt: str = ""
     _worker: Worker | None = None
     _builds: dict[str, Build] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
@@ -155,9 +157,11 @@ class Member:
         self.identity = described["identity"]
 
     def survey(self, cases: Iterable[str]) -> dict[str, str]:
-        """Why the side cannot run each case; empty where it can."""
-        answer: dict[str, str] = self._require().call("survey", self.station.timeout_s, cases=list(cases))["cases"]
-        return answer
+        """Why the side cannot run each case; empty where it can. Sets `broken_tensorrt`."""
+        answer = self._require().call("survey", self.station.timeout_s, cases=list(cases))
+        self.broken_tensorrt = answer.get("broken_tensorrt", "")  # an older worker does not tell
+        reasons: dict[str, str] = answer["cases"]
+        return reasons
 
     def build(self, builds: Iterable[Build]) -> None:
         """Build runners one after the other; what fails is noted in `failures` and the rest go on."""

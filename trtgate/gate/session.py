@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trtgate.case import Quantity
+from trtgate.case import Case, Quantity
 from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, TrtgateError
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
@@ -34,6 +34,7 @@ class Session:
         policy: margins, error rates and numbers of pairs.
         quantities: what is judged.
         cases: ids that either side is asked for.
+        asked: those of them that somebody named; the rest are the default, which may hold what cannot run here.
         station: set-up of the workers.
         say: told in a few words what is being done.
         samples: takes the raw samples, None to keep none.
@@ -48,6 +49,7 @@ class Session:
     cases: tuple[str, ...]
     station: Station
     say: Callable[[str], None]
+    asked: frozenset[str] = frozenset()
     samples: SampleFile | None = None
     seed: int = 0
     samples_lost: StorageError | None = field(default=None, init=False)
@@ -141,8 +143,9 @@ class Session:
             raise
         except TrtgateError as error:
             head_reasons = dict.fromkeys(self.cases, str(error))
-        self._evidence.survey(base_reasons, head_reasons)
-        if len(self._evidence.skipped) == len(self.cases):
+        broken = bool(base.broken_tensorrt or head.broken_tensorrt)
+        owed = {case for case in self.cases if broken and Case.parse(case).backend.needs_tensorrt} | self.asked
+        if not self._evidence.survey(base_reasons, head_reasons, owed):
             raise NothingComparedError(
                 f"None of the {len(self.cases)} cases runs on the base or on the head; the first because: "
                 f"{next(iter(base_reasons.values()), 'no case was named.')}",
