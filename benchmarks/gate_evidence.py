@@ -31,10 +31,12 @@ from trtgate.case import Case, Execution, Quantity
 from trtgate.errors import MeasurementError, TrtgateError, UsageError
 from trtgate.gate.calibration import calibrate
 from trtgate.gate.crew import Contest, Crew, Seat, for_each_member
-from trtgate.gate.member import Build, Member, Station
+from trtgate.gate.member import Build, Member
 from trtgate.gate.samples import SampleFile, mend, replace_text
 from trtgate.gate.sides import Side, own_root
+from trtgate.gate.station import Station
 from trtgate.judge.pairs import ProcessPair, log_ratio, read_pairs
+from trtgate.policy import Policy
 
 GRAPHED = (
     "simple_cnn-eager-fp16-b1-graph",
@@ -77,7 +79,7 @@ def record(args: argparse.Namespace) -> None:
     first = _next_pair(args.samples, append=args.append)
     samples = SampleFile(args.samples)
     policy = policies.load(policies.find(own_root()))
-    station = Station.of(policy, args.device, args.cache / "evidence", args.cache, args.cache / "evidence_logs")
+    station = _station(args, policy)
     rng = random.Random(args.seed + first)  # noqa: S311 - an order of turns, no secret
     units = _calibrated(args, station, rng)
     contests = [*_power_contests(args, units), *_aa_contests(args)]
@@ -164,7 +166,7 @@ def _calibrated(args: argparse.Namespace, station: Station, rng: random.Random) 
     kept: dict[str, dict[str, int]] = json.loads(path.read_text())["units"] if path.is_file() else {}
     missing = [case for case in cases if case not in kept]
     if missing:
-        crew = Crew(0, 0, {"head": _side("head")}, station)
+        crew = Crew(0, 0, {"head": _side()}, station)
         try:
             for_each_member([crew], Member.open)
             for case in missing:
@@ -223,13 +225,24 @@ def _prove(case: str, member: Member) -> None:
 
 
 def _crew(pair: int, args: argparse.Namespace, station: Station) -> Crew:
-    crew = Crew(pair, pair % args.builds, {role: _side(role) for role in ("base", "head")}, station)
+    crew = Crew(pair, pair % args.builds, dict.fromkeys(("base", "head"), _side()), station)
     crew.members["head"].generation = (pair + pair // args.builds) % args.builds
     return crew
 
 
-def _side(role: str) -> Side:
-    return Side(role, "this tree", Path(sys.executable), own_root())
+def _station(args: argparse.Namespace, policy: Policy) -> Station:
+    return Station.of(
+        policy,
+        args.device,
+        args.cache / "evidence",
+        shared=args.cache,
+        logs=args.cache / "evidence_logs",
+        crews=args.crews,
+    )
+
+
+def _side() -> Side:
+    return Side("recorded", "this tree", Path(sys.executable), own_root())
 
 
 def _require_success(failures: dict[str, TrtgateError]) -> None:

@@ -11,11 +11,12 @@ from trtgate.case import Quantity
 from trtgate.errors import NothingComparedError
 from trtgate.gate.crew import Taken
 from trtgate.gate.evidence import Evidence
-from trtgate.gate.member import Member, Station
+from trtgate.gate.member import Member
 from trtgate.gate.plan import contests_of
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
 from trtgate.gate.sides import Side, SideError
+from trtgate.gate.station import Station
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import Policy
 
@@ -86,8 +87,20 @@ def test_builds_are_renewed_but_exports_are_a_sides_own(session):
     first.discard()
     assert (second._cache() / "onnx" / "model.onnx").read_text() == "exported"
     assert not (station.cache / "base" / "build0").exists()
-    other = Member("head", session().base, 0, 0, station)
+    twin = Member("twin", session().base, 0, 0, station)  # the same code: its exports, and a build of its own
+    assert (twin._cache() / "onnx" / "model.onnx").read_text() == "exported"
+    (first._cache() / "plans").mkdir()
+    assert not (twin._cache() / "plans").exists()
+    head = Side("head", "there", Path(sys.executable), session().base.tree)
+    other = Member("head", head, 0, 0, station)
     assert not (other._cache() / "onnx" / "model.onnx").exists()
+
+
+def test_what_proves_a_case_is_among_what_the_builds_of_a_side_share():
+    from trtgate.gate.member import _SHARED_BY_BUILDS
+    from trtgate.measure.kept_reference import FOLDER
+
+    assert FOLDER in _SHARED_BY_BUILDS
 
 
 def test_a_side_whose_interpreter_cannot_be_run_is_no_side(tmp_path, session):

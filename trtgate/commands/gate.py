@@ -13,11 +13,11 @@ from trtgate import policy as policies
 from trtgate.case import Case, Quantity
 from trtgate.errors import StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
-from trtgate.gate.member import Station
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
 from trtgate.gate.sides import Side, SideError
+from trtgate.gate.station import Station
 from trtgate.policy import Policy
 from trtgate.report import outputs
 
@@ -75,7 +75,14 @@ def run(args: argparse.Namespace) -> GateOutcome:
             policy=policy,
             quantities=plan.quantities_of(policy.gate, wanted, device),
             cases=plan.cases_of(policy.gate, head_policy.gate, args.case, device),
-            station=Station.of(policy, device, Path(scratch), cache, cache / "gate_logs" / Path(scratch).name),
+            station=Station.of(
+                policy,
+                device,
+                Path(scratch),
+                shared=cache,
+                logs=cache / "gate_logs" / Path(scratch).name,
+                crews=policy.gate.crews_at_once,
+            ),
             say=_say,
             asked=frozenset(args.case or (*policy.gate.cases, *head_policy.gate.cases)),
             samples=samples,

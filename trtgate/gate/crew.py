@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from trtgate.errors import EnvironmentInvalidError, TrtgateError
-from trtgate.gate.member import Block, Build, Member, Station
+from trtgate.gate.member import Block, Build, Member
 from trtgate.gate.sides import Side
+from trtgate.gate.station import Station
 from trtgate.gate.turns import balanced
 
 _log = logging.getLogger(__name__)

@@ -7,57 +7,17 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtgate.errors import StorageError, TrtgateError
 from trtgate.gate.client import Worker, WorkerLostError, side_environment
 from trtgate.gate.sides import Side, SideError
+from trtgate.gate.station import Station
 
-if TYPE_CHECKING:
-    from trtgate.policy import Policy
-
-# What the same code makes the same each time: ONNX files, calibrated models, and the extension that calibrates them.
-_SHARED_BY_BUILDS = ("onnx", "quantised", "torch_extensions")
+# What the same code makes the same each time: ONNX files, calibrated models, the extension that calibrates them, and
+# what outputs are held to.
+_SHARED_BY_BUILDS = ("onnx", "quantised", "torch_extensions", "references")
 _START_LIMIT_S = 300.0  # importing torch takes 4 s on a quiet machine; a cold network disk takes minutes
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """How the workers of a gate are set up, equal for all sides.
-
-    Attributes:
-        device: ``cuda`` or ``cpu``.
-        cache: folder for engines; every side and every build has its own below it.
-        shared: folder for what no build shapes: trained weights, datasets.
-        logs: folder for what workers print.
-        measure: fields of `MeasureSettings`.
-        parity: fields of `ParitySettings`.
-        calibration: fields of `CalibrationSettings`.
-        timeout_s: longest wait for one reply.
-    """
-
-    device: str
-    cache: Path
-    shared: Path
-    logs: Path
-    measure: Mapping[str, Any]
-    parity: Mapping[str, Any]
-    calibration: Mapping[str, Any]
-    timeout_s: float
-
-    @classmethod
-    def of(cls, policy: Policy, device: str, cache: Path, shared: Path, logs: Path) -> Station:
-        """A set-up in which both sides measure, prove and calibrate as a policy says."""
-        return cls(
-            device=device,
-            cache=cache,
-            shared=shared,
-            logs=logs,
-            measure=policy.measure.model_dump(mode="json"),
-            parity=policy.parity.model_dump(mode="json"),
-            calibration=policy.calibration.model_dump(mode="json"),
-            timeout_s=policy.gate.timeout_seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +101,7 @@ class Member:
                 measure=dict(self.station.measure),
                 parity=dict(self.station.parity),
                 calibration=dict(self.station.calibration),
+                provers=self.station.provers,
             )
         except WorkerLostError as error:
             self.close()
@@ -231,7 +192,7 @@ class Member:
         return self.station.cache / self.role / f"build{self.generation}"
 
     def _cache(self) -> Path:
-        """The folder of this generation's builds; what knows no luck and takes long is made once a side.
+        """The folder of this generation's builds; what knows no luck and takes long is made once a side, for all roles.
 
         Raises:
             StorageError: it cannot be made.
@@ -239,8 +200,8 @@ class Member:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for name in _SHARED_BY_BUILDS:
-                kept, link = self._folder.parent / name, self._folder / name
-                kept.mkdir(exist_ok=True)
+                kept, link = self.station.cache / f"of-{self.side.label}" / name, self._folder / name
+                kept.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError):  # of an earlier process of this generation
                     link.symlink_to(kept.absolute(), target_is_directory=True)
         except OSError as error:

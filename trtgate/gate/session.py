@@ -15,11 +15,12 @@ from trtgate.case import Case, Quantity
 from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, TrtgateError
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
-from trtgate.gate.member import Member, Station
+from trtgate.gate.member import Member
 from trtgate.gate.plan import BASE, HEAD, TWIN, contests_of
 from trtgate.gate.result import GateResult
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.sides import Side
+from trtgate.gate.station import Station
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import Policy
 
