@@ -2,8 +2,10 @@
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -42,13 +44,26 @@ def _generations(session, wanted):
     return batches
 
 
-def test_every_pair_has_engine_builds_of_its_own(session):
+@pytest.fixture
+def many_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+
+
+def test_every_pair_has_engine_builds_of_its_own(session, many_cores):
     assert _generations(session(crews_at_once=3), 8) == [[0], [1, 2, 3], [4, 5, 6], [7]]
 
 
-def test_pairs_that_share_builds_do_so_because_the_policy_says_so_and_the_report_tells(session):
+@pytest.mark.parametrize(("device", "cores", "together"), [("cpu", 2, 1), ("cpu", 8, 2), ("cuda", 2, 4)])
+def test_on_a_cpu_no_more_processes_start_together_than_have_a_core(session, monkeypatch, device, cores, together):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    gate = session()
+    gate.station = replace(gate.station, device=device)
+    assert len(gate._crews(1, 7)) == together
+
+
+def test_pairs_that_share_builds_do_so_because_the_policy_says_so_and_the_report_tells(session, many_cores):
     shared = session(renew_build_every=4)
-    assert _generations(shared, 8) == [[0], [0, 0], [0], [1], [1, 1], [1]]
+    assert _generations(shared, 8) == [[0], [0, 0, 0], [1], [1, 1, 1]]
     assert shared._evidence.remarks() == ["4 pairs share each engine build: the luck of a build may decide."]
     assert session()._evidence.remarks() == []
 
@@ -153,6 +168,37 @@ def test_where_nothing_runs_nothing_is_compared_whoever_asked_for_it(session, h1
         gate.asked = asked
         with pytest.raises(NothingComparedError, match="No TensorRT"):
             gate._survey(SimpleNamespace(members=members))
+
+
+class _Proving:
+    """Stands in for a member whose cases are built."""
+
+    failures: ClassVar = {}
+
+    def __init__(self, role, pair, proven):
+        self.role, self.pair, self.proven = role, pair, proven
+        facts = {"stages_s": {"build": 0.5}, "plan_bytes": 1000, "footprint_bytes": 5000, "from_cache": False}
+        self.facts = {EAGER: facts, ENGINE: facts}
+
+    def parity(self, case):
+        self.proven.append((self.pair, self.role, case))
+        output = dict.fromkeys(("yardstick", "bound", "max_abs", "cosine"), 1.0) | {"name": "y", "relative_l2": 1e-4}
+        return {"passed": True, "reference": "float64", "batches": 1, "outputs": [output]}
+
+
+def test_every_build_is_proven_and_what_is_no_build_once(session):
+    gate = session()
+    gate._evidence.survey({EAGER: "", ENGINE: ""}, {EAGER: "", ENGINE: ""})
+    proven = []
+    for pair in range(3):
+        members = {role: _Proving(role, pair, proven) for role in ("base", "head", "twin")}
+        gate._prove([SimpleNamespace(pair=pair, members=members)], [EAGER, ENGINE])
+    assert sorted(proven) == sorted(
+        (pair, role, case)
+        for role in ("base", "head")
+        for pair, case in ((0, EAGER), (0, ENGINE), (1, ENGINE), (2, ENGINE))
+    )
+    assert [len(gate._evidence._stated._builds[case, "head"]) for case in (EAGER, ENGINE)] == [3, 3]
 
 
 def test_samples_that_cannot_be_kept_do_not_end_the_gate(session, tmp_path):

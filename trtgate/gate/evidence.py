@@ -110,15 +110,15 @@ class Evidence:
                 self._settle(case, absence)
         return not all(base[case] and head[case] for case in base)
 
-    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
-        """Take in what an engine build says of itself.
+    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Mapping[str, Any] | None) -> str:
+        """Take in what an engine build says of itself, and how right it is; None where an earlier pair proved that.
 
         Returns:
             Why its outputs are wrong; empty where they are right.
         """
-        found = Parity.model_validate(parity)
+        found = Parity.model_validate(parity) if parity is not None else None
         self._stated.built(case, role, facts, found)
-        return "" if found.passed else f"its outputs are wrong: {found.message}"
+        return "" if found is None or found.passed else f"its outputs are wrong: {found.message}"
 
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
         """Take in what the optimiser made of a case; the first build of a side speaks for it."""

@@ -16,7 +16,7 @@ from trtgate.errors import EnvironmentInvalidError, NothingComparedError, Storag
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member
-from trtgate.gate.plan import BASE, HEAD, TWIN, contests_of
+from trtgate.gate.plan import BASE, HEAD, TWIN, builds_differ, contests_of
 from trtgate.gate.result import GateResult
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.sides import Side
@@ -115,6 +115,8 @@ class Session:
         left = every - place if every > 1 else wanted
         count = 1 if alone else min(wanted, left, settings.crews_at_once)
         sides = {BASE: self.base, HEAD: self.head, TWIN: self.base}
+        if self.station.device == "cpu":  # what builds and computes on the same cores would only get in its own way
+            count = min(count, max(1, (os.cpu_count() or 1) // len(sides)))
         return [Crew(pair, pair // every, sides, self.station) for pair in range(first, first + count)]
 
     def _survey(self, crew: Crew) -> None:
@@ -172,14 +174,18 @@ class Session:
             evidence.observe(crew.members[BASE].environment(family))
 
     def _prove(self, crews: Sequence[Crew], cases: Sequence[str]) -> None:
-        """Parity before time: a case whose outputs are wrong in any build is not timed."""
+        """Parity before time: a case whose outputs are wrong in any build is not timed.
+
+        What is no build (eager PyTorch) computes the same in every process, and is proven in the first pair alone.
+        """
         self.say(f"pair {crews[0].pair + 1}: proving {len(cases)} cases")
         parity: dict[tuple[int, str, str], dict[str, Any] | None] = {}
         census: dict[tuple[int, str, str], dict[str, Any] | None] = {}
 
         def prove(member: Member) -> None:
             for case in cases if member.role != TWIN else ():
-                parity[member.pair, member.role, case] = member.parity(case)
+                if member.pair == 0 or builds_differ(case):
+                    parity[member.pair, member.role, case] = member.parity(case)
                 # A census takes a build of its own, and knows no luck that matters: the first speaks for its side.
                 if Quantity.OPTIMISATION in self.quantities and member.pair == 0:
                     census[member.pair, member.role, case] = member.census(case)
@@ -189,10 +195,9 @@ class Session:
             problems: dict[str, TrtgateError | str] = {}
             for role in (BASE, HEAD):
                 member = crew.members[role]
-                found = parity[crew.pair, role, case]
-                if found is None or case in member.failures:
+                if case in member.failures:
                     problems[role] = member.failures[case]
-                elif wrong := self._evidence.built(case, role, member.facts[case], found):
+                elif wrong := self._evidence.built(case, role, member.facts[case], parity.get((crew.pair, role, case))):
                     problems[role] = wrong
                 elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)

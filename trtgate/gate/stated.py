@@ -45,10 +45,11 @@ class Stated:
     _parity: dict[tuple[str, str], list[Parity]] = field(default_factory=lambda: defaultdict(list))
     _census: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
-    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Parity) -> None:
-        """Take in what one build says of itself."""
+    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Parity | None) -> None:
+        """Take in what one build says of itself, and how right it is; None where an earlier one proved that for it."""
         self._builds[case, role].append(facts)
-        self._parity[case, role].append(parity)
+        if parity is not None:
+            self._parity[case, role].append(parity)
 
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
         """Take in what the optimiser made of a case; the first build of a side speaks for it."""

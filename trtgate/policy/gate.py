@@ -36,10 +36,11 @@ class GateSettings(Section):
         "independent: more than 1 only where builds take minutes, and the report then says so",
     )
     crews_at_once: int = Field(
-        default=2,
+        default=4,
         ge=1,
         le=8,
-        description="pairs whose processes start together; they wait idle for their turn, so only memory limits this",
+        description="pairs whose processes start together; starting and building is most of a gate's time, and they "
+        "wait idle for their turn, so only memory limits this. On a CPU fewer: a core for each process",
     )
     cases_at_once: int = Field(
         default=8, ge=1, description="cases that a process holds at the same time; fewer where GPU memory is short"
