@@ -26,7 +26,7 @@ import numpy as np
 
 from trtgate.case import Case, Execution, Quantity
 from trtgate.errors import RecordError, TrtgateError
-from trtgate.judge.environment import environment_valid
+from trtgate.judge.environment import environment_valid, repeats_well
 from trtgate.judge.pairs import ProcessPair, read_pairs
 from trtgate.judge.peers import RULES, PeerVerdict, Rule
 from trtgate.judge.resampling import Rates, Scenario, from_pairs, run
@@ -186,7 +186,8 @@ def arm_check(recorded: Recorded, settings: JudgeSettings) -> list[dict[str, Any
         margins = {case: settings.margin_for(case, quantity) for case in mine}
         for start in range(0, min(map(len, mine.values())) - settings.aa_pairs + 1, settings.aa_pairs):
             taken = {case: ratios[start : start + settings.aa_pairs] for case, ratios in mine.items()}
-            decision = environment_valid(taken, settings, margins)
+            steady = [case for case in mine if repeats_well(case, quantity)]
+            decision = environment_valid(taken, settings, margins, steady)
             rows.append(
                 {
                     "quantity": str(quantity),

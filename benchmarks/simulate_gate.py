@@ -33,6 +33,7 @@ _SUITE: Final = 30
 # Standard deviations of a graphed row's log ratio between pairs of processes: the ends and the middle of what ten pairs
 # of five models showed on an H100 (0.27 - 0.68%).
 _QUIET, _MIDDLE, _NOISY = 0.0027, 0.0045, 0.0068
+_UNGRAPHED = 0.015, 0.048  # likewise of ungraphed rows, the quietest and the noisiest
 
 
 def _normal(sd: float, effect: float = 0.0) -> Draw:
@@ -71,7 +72,7 @@ def gate_rates(settings: JudgeSettings, suites: int) -> _Table:
         Scenario("A/A, sd 0.27-0.68%", tuple(map(_normal, spread))),
         Scenario("A/A, heavy tails", tuple(map(_heavy, spread))),
         Scenario("A/A, bistable pairs", tuple(_bistable(sd) for sd in spread)),
-        Scenario("A/A, ungraphed (sd 1.5-4.8%)", tuple(_normal(sd) for sd in np.linspace(0.015, 0.048, _SUITE))),
+        Scenario("A/A, ungraphed (sd 1.5-4.8%)", tuple(map(_normal, np.linspace(*_UNGRAPHED, _SUITE)))),
         Scenario("all exactly at the margin, sd 0.68%", (_normal(_NOISY, settings.margin.device),) * _SUITE),
     ]
     for effect in (0.02, 0.03, 0.05):
@@ -143,21 +144,27 @@ def coverage(repeats: int) -> _Table:
 def arm(settings: JudgeSettings, repeats: int) -> _Table:
     """How often the A/A arm calls a machine invalid."""
     rng = np.random.default_rng(12)
-    spread = [_QUIET, _MIDDLE, _NOISY] * (_SUITE // 3)
+    spread = np.array([_QUIET, _MIDDLE, _NOISY] * (_SUITE // 3))
+    ungraphed = np.linspace(*_UNGRAPHED, _SUITE)
     rows = []
-    for name, bias, factor in (
-        ("quiet machine", 0.0, 1.0),
-        ("biased by 0.5% everywhere", 0.005, 1.0),
-        ("biased by 1% everywhere", 0.01, 1.0),
-        ("biased by 2% everywhere", 0.02, 1.0),
-        ("ten times the noise", 0.0, 10.0),
+    for name, bias, sds, graphed in (
+        ("quiet machine", 0.0, spread, True),
+        ("biased by 0.5% everywhere", 0.005, spread, True),
+        ("biased by 1% everywhere", 0.01, spread, True),
+        ("biased by 2% everywhere", 0.02, spread, True),
+        ("ten times the noise", 0.0, 10 * spread, True),
+        ("ten times the noise, 4 cases", 0.0, 10 * spread[:4], True),
+        ("a single noisy case (sd 3%)", 0.0, np.array([0.03]), True),
+        ("ungraphed (sd 1.5-4.8%)", 0.0, ungraphed, False),
+        ("ungraphed (sd 3%), 8 cases", 0.0, np.full(8, 0.03), False),
     ):
         verdicts = []
         for _ in range(repeats):
-            pairs = {f"case{i}": bias + rng.normal(0, sd * factor, settings.aa_pairs) for i, sd in enumerate(spread)}
-            verdicts.append(environment_valid({case: list(ratios) for case, ratios in pairs.items()}, settings).verdict)
-        rows.append({"machine": name, "INVALID": np.mean([verdict is Verdict.INVALID for verdict in verdicts])})
-    return f"A/A arm: {repeats} suites of {_SUITE} cases, {settings.aa_pairs} pairs each", rows
+            pairs = {f"case{i}": list(bias + rng.normal(0, sd, settings.aa_pairs)) for i, sd in enumerate(sds)}
+            verdicts.append(environment_valid(pairs, settings, steady=pairs if graphed else ()).verdict)
+        invalid = np.mean([verdict is Verdict.INVALID for verdict in verdicts])
+        rows.append({"machine": name, "cases": len(sds), "INVALID": invalid})
+    return f"A/A arm: {repeats} suites, {settings.aa_pairs} pairs a case", rows
 
 
 def trend(settings: JudgeSettings, repeats: int) -> _Table:

@@ -1,5 +1,6 @@
 """What a gate makes of what it saw: presence, failures, the A/A arm. Blocks are made up, decisions are the judge's."""
 
+import numpy as np
 import pytest
 
 from trtgate.case import Quantity
@@ -94,6 +95,32 @@ def test_identical_code_that_looks_different_makes_every_timing_invalid(evidence
     timed = {key: decision.verdict for key, decision in evidence.decisions().items() if key[1] is DEVICE}
     assert timed == dict.fromkeys(((case, DEVICE) for case in CASES), Verdict.INVALID)
     assert outcome_of(evidence) is GateOutcome.INVALID
+
+
+def _noisy(evidence, case, quantity, sd):
+    rng = np.random.default_rng(0)
+    for pair in range(20):
+        (contest,) = contests_of([case], [quantity])
+        taken = Taken(contest, pair)
+        taken.blocks = {role: [[3e-4 * float(np.exp(rng.normal(0, sd)))] * 5] * 4 for role in (BASE, HEAD, TWIN)}
+        taken.turns = {role: [0, 1, 2, 3] for role in taken.blocks}
+        evidence.add(taken)
+
+
+@pytest.mark.parametrize(
+    ("execution", "outcome"), [("graph", GateOutcome.INVALID), ("stream", GateOutcome.INCONCLUSIVE)]
+)
+def test_noise_of_a_noisy_kind_is_inconclusive_and_noise_of_a_steady_kind_the_machines(
+    h100, outcome_of, execution, outcome
+):
+    cases = [f"resnet{n}-eager-fp16-b8-{execution}" for n in (18, 34, 50, 101)]
+    seen = Evidence(Policy(), (DEVICE,))
+    for role in (BASE, HEAD):
+        seen.identify(role, h100.model_dump(mode="json"))
+    seen.survey(dict.fromkeys(cases, ""), dict.fromkeys(cases, ""))
+    for case in cases:
+        _noisy(seen, case, DEVICE, sd=0.06)
+    assert outcome_of(seen) is outcome
 
 
 def test_what_vanished_stays_a_regression_on_a_disturbed_machine(evidence, outcome_of):

@@ -12,7 +12,7 @@ from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, Stor
 from trtgate.gate.crew import Taken
 from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
 from trtgate.gate.stated import Stated
-from trtgate.judge.environment import environment_valid
+from trtgate.judge.environment import environment_valid, repeats_well
 from trtgate.judge.pairs import log_ratio
 from trtgate.judge.presence import judge_absence, judge_disturbed, judge_skipped
 from trtgate.judge.sequential import NeedMore, Sequential
@@ -208,7 +208,8 @@ class Evidence:
 
     def _fitness(self, quantities: Iterable[Quantity]) -> Decision | None:
         arm = {_text(key): ratios for key, ratios in self._ratios[AA].items() if key[1] in quantities}
-        return environment_valid(arm, self.policy.judge, self._margins()) if arm else None
+        steady = {_text(key) for key in self._ratios[AA] if repeats_well(*key)}
+        return environment_valid(arm, self.policy.judge, self._margins(), steady) if arm else None
 
     def decisions(self) -> dict[Key, Decision]:
         """Every decision, timed and stated, in the order of the cases."""

@@ -114,6 +114,9 @@ class JudgeSettings(Section):
         gt=0,
         description="in margins of what is judged; where even the steadiest quarter of the suite is worse, no verdict",
     )
+    aa_fewest_steady: int = Field(
+        default=4, ge=1, description="graphed device times that can condemn a machine: a quarter of fewer is one case"
+    )
     margin: MarginSettings = MarginSettings()
     case_margin: tuple[CaseMargin, ...] = ()
     stored: StoredSettings = StoredSettings()
