@@ -208,6 +208,46 @@ def test_what_was_seen_of_the_device_is_told(evidence):
     ]
 
 
+ENGINE, EAGER = "resnet18-tensorrt_engine-fp16-b8-graph", "resnet18-eager-fp16-b8-graph"
+
+
+@pytest.mark.parametrize(
+    ("case", "quantities", "builds"),
+    [
+        (ENGINE, (Quantity.PLAN, Quantity.PARITY), 5),
+        (ENGINE, (Quantity.OPTIMISATION,), 5),
+        (EAGER, (Quantity.MEMORY,), 5),
+        (EAGER, (Quantity.PARITY,), 1),  # no build, no luck
+    ],
+)
+def test_what_builds_state_of_themselves_is_judged_over_several_where_nothing_is_timed(case, quantities, builds):
+    seen = Evidence(Policy(), quantities)
+    seen.survey({case: ""}, {case: ""})
+    for made in range(builds):
+        assert seen.pairs_wanted() == builds - made
+        assert seen.open_cases() == [case]
+        for role in (BASE, HEAD):
+            _build(seen, case, role)
+    assert seen.pairs_wanted() == 0
+    assert seen.open_cases() == []
+
+
+@pytest.mark.parametrize(("renewed", "first", "enough"), [(1, 8, 5), (4, 8, 2), (1, 3, 3)])
+def test_where_something_is_timed_its_pairs_bring_the_builds(renewed, first, enough):
+    judge = {"first_pairs": first, "aa_pairs": 3}
+    policy = Policy.model_validate({"gate": {"renew_build_every": renewed}, "judge": judge})
+    seen = Evidence(policy, (DEVICE, Quantity.PLAN))
+    seen.survey({ENGINE: ""}, {ENGINE: ""})
+    assert seen.pairs_wanted() == first
+    for pair in range(first):
+        _take(seen, ENGINE, pair)
+    for made in range(enough):
+        assert seen.pairs_wanted() == enough - made
+        for role in (BASE, HEAD):
+            _build(seen, ENGINE, role)
+    assert seen.pairs_wanted() == 0
+
+
 def test_a_plan_that_vanishes_everywhere_fails_the_gate(h100, outcome_of):
     seen = Evidence(Policy(), (DEVICE, Quantity.PLAN))
     for role in (BASE, HEAD):

@@ -176,7 +176,7 @@ class _Proving:
     failures: ClassVar = {}
 
     def __init__(self, role, pair, proven):
-        self.role, self.pair, self.proven = role, pair, proven
+        self.role, self.pair, self.generation, self.proven = role, pair, pair, proven
         facts = {"stages_s": {"build": 0.5}, "plan_bytes": 1000, "footprint_bytes": 5000, "from_cache": False}
         self.facts = {EAGER: facts, ENGINE: facts}
 
@@ -184,6 +184,27 @@ class _Proving:
         self.proven.append((self.pair, self.role, case))
         output = dict.fromkeys(("yardstick", "bound", "max_abs", "cosine"), 1.0) | {"name": "y", "relative_l2": 1e-4}
         return {"passed": True, "reference": "float64", "batches": 1, "outputs": [output]}
+
+    def census(self, case):
+        self.proven.append((self.pair, self.role, case, "layers"))
+        return {"facts": {"kernels": 3}, "reason": "", "unsupported": False}
+
+
+def test_the_layers_of_three_builds_are_told(session):
+    gate = session()
+    gate.quantities = (Quantity.OPTIMISATION,)
+    gate._evidence = Evidence(gate.policy, gate.quantities)
+    gate._evidence.survey({EAGER: "", ENGINE: ""}, {EAGER: "", ENGINE: ""})
+    seen = []
+    for pair in range(5):
+        members = {role: _Proving(role, pair, seen) for role in ("base", "head", "twin")}
+        gate._prove([SimpleNamespace(pair=pair, members=members)], [EAGER, ENGINE])
+    told = [one for one in seen if one[-1] == "layers"]
+    assert sorted(told) == sorted(
+        (pair, role, case, "layers")
+        for role in ("base", "head")
+        for pair, case in ((0, EAGER), (0, ENGINE), (1, ENGINE), (2, ENGINE))
+    )
 
 
 def test_every_build_is_proven_and_what_is_no_build_once(session):

@@ -105,6 +105,31 @@ def test_layers_that_a_side_cannot_tell_are_a_verdict_with_its_reason(stated, ba
     assert words in decision.reason
 
 
+FEWER, MORE = {**LAYERS, "facts": {"kernels": 2}}, {**LAYERS, "facts": {"kernels": 5}}
+
+
+@pytest.mark.parametrize(
+    ("heads", "verdict", "words"),
+    [
+        ((MORE, MORE, LAYERS), Verdict.SLOWER, "in 2 of 3 pairs of builds"),
+        ((MORE, LAYERS, LAYERS), Verdict.SAME, "in 2 of 3 pairs of builds"),
+        ((BROKEN, MORE, MORE), Verdict.SLOWER, "5 kernels"),
+        ((MORE, LAYERS, FEWER), Verdict.INCONCLUSIVE, "do not agree. Builds 1: slower. Builds 2: same."),
+        ((MORE, LAYERS), Verdict.INCONCLUSIVE, "do not agree"),
+        ((MORE, MORE), Verdict.SLOWER, "5 kernels"),
+    ],
+)
+def test_a_change_of_layers_counts_where_most_builds_agree(stated, heads, verdict, words):
+    seen = stated(OPTIMISATION)
+    for told in heads:
+        for role, one in ((BASE, LAYERS), (HEAD, told)):
+            _built(seen, role)
+            seen.inspected(ENGINE, role, one)
+    decision = seen.decisions([ENGINE])[ENGINE, OPTIMISATION]
+    assert decision.verdict is verdict
+    assert words in decision.reason
+
+
 @pytest.mark.parametrize("base", [NO_ENGINE, OLD_WORKER])
 def test_a_backend_without_layers_on_either_side_is_a_note(stated, base):
     seen = stated(OPTIMISATION)

@@ -10,7 +10,7 @@ from typing import Any
 from trtgate.case import Quantity
 from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, StorageError, TrtgateError
 from trtgate.gate.crew import Taken
-from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
+from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN, builds_differ
 from trtgate.gate.stated import Stated
 from trtgate.judge.environment import environment_valid, repeats_well
 from trtgate.judge.pairs import log_ratio
@@ -61,6 +61,11 @@ class Evidence:
     def paired(self) -> tuple[Quantity, ...]:
         """The judged quantities of which every pair of processes has one ratio."""
         return tuple(quantity for quantity in self.quantities if quantity in (*TIMED, Quantity.BUILD))
+
+    @property
+    def pairs_a_build(self) -> int:
+        """Pairs that share each engine build; where nothing is timed, pairs are there for their builds alone."""
+        return self.policy.gate.renew_build_every if self.paired else 1
 
     def identify(self, role: str, identity: Mapping[str, Any]) -> None:
         """Note machine and stack of a side.
@@ -121,7 +126,7 @@ class Evidence:
         return "" if found is None or found.passed else f"its outputs are wrong: {found.message}"
 
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
-        """Take in what the optimiser made of a case; the first build of a side speaks for it."""
+        """Take in what the optimiser made of one build of a case."""
         self._stated.inspected(case, role, census)
 
     def renewed(self, case: str, builds: Mapping[str, Mapping[str, Any]]) -> None:
@@ -186,10 +191,8 @@ class Evidence:
 
     def open_cases(self) -> list[str]:
         """Cases that want more pairs."""
-        if not any(self._ratios[CHANGE].values()):
-            return list(self._cases)
         wanting = {key[0] for key, answer in self._answers().items() if isinstance(answer, NeedMore)}
-        return [case for case in self._cases if case in wanting]
+        return [case for case in self._cases if case in wanting or self._builds_wanted(case)]
 
     def is_open(self, case: str) -> bool:
         """Whether a case is still to be measured."""
@@ -197,7 +200,19 @@ class Evidence:
 
     def pairs_wanted(self) -> int:
         """Pairs of processes that the judge still wants, 0 when everything is decided."""
-        return max((a.pairs for a in self._answers().values() if isinstance(a, NeedMore)), default=0)
+        timed = max((a.pairs for a in self._answers().values() if isinstance(a, NeedMore)), default=0)
+        return max([timed, *map(self._builds_wanted, self._cases)])
+
+    def _builds_wanted(self, case: str) -> int:
+        """Engine builds that are still missing before what a build states of itself is no luck."""
+        stated = [quantity for quantity in self.quantities if quantity not in self.paired]
+        if not stated:
+            return 0
+        alike = not builds_differ(case) and Quantity.MEMORY not in stated
+        enough = 1 if alike else self.policy.gate.builds
+        if self.paired:  # what is timed brings builds of its own, and may be decided after so many
+            enough = min(enough, -(-self.policy.judge.first_pairs // self.pairs_a_build))
+        return max(0, enough - self._stated.builds_made(case))
 
     def environment(self) -> Decision | None:
         """The judge's word on the A/A arm; None where nothing was timed.
@@ -227,7 +242,7 @@ class Evidence:
 
     def remarks(self) -> list[str]:
         """What a reader should know of the machine and of what was not judged, one sentence each."""
-        shared = self.policy.gate.renew_build_every
+        shared = self.pairs_a_build
         told = [f"{shared} pairs share each engine build: the luck of a build may decide."] if shared > 1 else []
         return [*self.notes, *told, *self._stated.notes(self._cases), *self._observations()]
 

@@ -85,7 +85,7 @@ class Session:
             finally:
                 for_each_member(crews, Member.close)
             pairs += len(crews)
-            if pairs % self.policy.gate.renew_build_every == 0:
+            if pairs % evidence.pairs_a_build == 0:
                 for_each_member(crews, Member.discard)  # a suite's engines are gigabytes, and nobody uses them again
             wanted = evidence.pairs_wanted()
             if pairs >= self.policy.judge.aa_pairs and self._disturbed():
@@ -109,7 +109,7 @@ class Session:
         the first of a generation that several crews share, since it builds for all of them.
         """
         settings = self.policy.gate
-        every = settings.renew_build_every
+        every = self._evidence.pairs_a_build
         place = first % every
         alone = first == 0 or (every > 1 and place == 0)
         left = every - place if every > 1 else wanted
@@ -158,7 +158,7 @@ class Session:
     def _measure(self, crews: Sequence[Crew]) -> None:
         """Build, prove and take turns, a few cases at a time, one crew after the other."""
         evidence = self._evidence
-        fresh = [crew for crew in crews if crew.pair % self.policy.gate.renew_build_every == 0]
+        fresh = [crew for crew in crews if crew.pair % evidence.pairs_a_build == 0]
         for cases in _chunks(evidence.open_cases(), self.policy.gate.cases_at_once):
             contests = contests_of(cases, self.quantities)
             self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
@@ -186,8 +186,9 @@ class Session:
             for case in cases if member.role != TWIN else ():
                 if member.pair == 0 or builds_differ(case):
                     parity[member.pair, member.role, case] = member.parity(case)
-                # A census takes a build of its own, and knows no luck that matters: the first speaks for its side.
-                if Quantity.OPTIMISATION in self.quantities and member.pair == 0:
+                # A census takes a build of its own; layers differ less from build to build than times do.
+                inspected = self.policy.gate.inspected_builds if builds_differ(case) else 1
+                if Quantity.OPTIMISATION in self.quantities and member.generation < inspected:
                     census[member.pair, member.role, case] = member.census(case)
 
         for_each_member(crews, prove)

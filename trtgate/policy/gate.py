@@ -35,6 +35,18 @@ class GateSettings(Section):
         description="pairs that share engine builds; builds differ by luck, and pairs that share one are no longer "
         "independent: more than 1 only where builds take minutes, and the report then says so",
     )
+    builds: int = Field(
+        default=5,
+        ge=1,
+        description="engine builds a side where nothing is timed: the median of five is not decided by two of them. "
+        "Where something is timed every pair of processes has builds of its own",
+    )
+    inspected_builds: int = Field(
+        default=3,
+        ge=1,
+        description="engine builds a side whose layers are told, which takes another build each; a change counts where "
+        "most of them agree",
+    )
     crews_at_once: int = Field(
         default=4,
         ge=1,
