@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trtgate import policy as policies
 from trtgate.case import Case, Quantity
-from trtgate.errors import StorageError, UnknownValueError, UsageError
+from trtgate.errors import UnknownValueError, UsageError
 from trtgate.gate import plan, sides
+from trtgate.gate.folder import TREES, gate_folder
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
@@ -62,13 +62,12 @@ def run(args: argparse.Namespace) -> GateOutcome:
     for text in args.case:
         Case.parse(text)
     wanted = [_quantity(text) for text in args.quantity]
-    base = sides.resolve(args.base, plan.BASE, cache, here)
-    head = sides.resolve(args.head, plan.HEAD, cache, here)
-    policy, head_policy = _policies(args.policy, base, head, here)
-    _set_up((base, head), policy.gate.setup)
-    device = _device() if args.device == "auto" else args.device
-    samples = SampleFile.added_to(args.samples.absolute()) if args.samples else None
-    with _fresh_folder(cache) as scratch:
+    with gate_folder(cache) as scratch:
+        base = sides.resolve(args.base, plan.BASE, scratch / TREES, here)
+        head = sides.resolve(args.head, plan.HEAD, scratch / TREES, here)
+        policy, head_policy = _policies(args.policy, base, head, here)
+        _set_up((base, head), policy.gate.setup)
+        device = _device() if args.device == "auto" else args.device
         session = Session(
             base=base,
             head=head,
@@ -78,14 +77,14 @@ def run(args: argparse.Namespace) -> GateOutcome:
             station=Station.of(
                 policy,
                 device,
-                Path(scratch),
+                scratch,
                 shared=cache,
-                logs=cache / "gate_logs" / Path(scratch).name,
+                logs=cache / "gate_logs" / scratch.name,
                 crews=policy.gate.crews_at_once,
             ),
             say=_say,
             asked=frozenset(args.case or (*policy.gate.cases, *head_policy.gate.cases)),
-            samples=samples,
+            samples=SampleFile.added_to(args.samples.absolute()) if args.samples else None,
             seed=args.seed,
         )
         result = session.run()
@@ -145,17 +144,6 @@ def _device() -> str:
     from trtgate.measure.device import cuda_problem
 
     return "cpu" if cuda_problem() else "cuda"
-
-
-def _fresh_folder(cache: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for this gate's engines, empty at first: an engine of an earlier run would hide what a change does."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="gate-", dir=cache, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise StorageError(
-            f"{cache} cannot be written ({error.strerror}).", "Name a writable folder with --cache."
-        ) from None
 
 
 def _say(text: str) -> None:
