@@ -53,6 +53,7 @@ class Rates:
         passed_though_slower: truly slower cases that were let through.
         unchanged_same, unchanged_faster, unchanged_inconclusive: verdicts on unchanged cases.
         extended: suites that needed the extension.
+        suites_passed: suites in which every case passed: exit code 0.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Rates:
     unchanged_faster: float | None
     unchanged_inconclusive: float | None
     extended: float
+    suites_passed: float
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
@@ -110,11 +112,12 @@ def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> 
     slower = set(names[: scenario.regressed])
     on_changed: list[Decision] = []
     on_unchanged: list[Decision] = []
-    false_suites = extended = 0
+    false_suites = extended = passed = 0
     for _ in range(suites):
         pairs = {name: draw(gate.most_pairs, rng) for name, draw in zip(names, scenario.cases, strict=True)}
         decisions, more = judge(gate, pairs)
         extended += more
+        passed += all(decision.passes(settings) for decision in decisions.values())
         on_changed += [decision for name, decision in decisions.items() if name in slower]
         unchanged = [decision for name, decision in decisions.items() if name not in slower]
         on_unchanged += unchanged
@@ -137,6 +140,7 @@ def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> 
         unchanged_faster=_share(on_unchanged, lambda decision: decision.verdict is Verdict.FASTER),
         unchanged_inconclusive=_share(on_unchanged, lambda decision: decision.verdict is Verdict.INCONCLUSIVE),
         extended=extended / suites,
+        suites_passed=passed / suites,
     )
 
 

@@ -87,6 +87,13 @@ class JudgeSettings(Section):
     false_same_rate: float = Field(
         default=0.05, gt=0, lt=0.5, description="of one case whose true change is exactly the margin"
     )
+    trimmed_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="of that rate at the second look, spent on the mean without its outermost pairs: one odd pair in "
+        "twenty must not stop a gate",
+    )
     power: float = Field(default=0.95, gt=0.5, lt=1, description="at which a resolvable effect is stated")
     least_pair_sd: float = Field(
         default=0.001, gt=0, description="a smaller sample sd is luck: the smallest measured over 10 pairs is 0.27%"
