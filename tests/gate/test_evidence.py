@@ -145,6 +145,9 @@ def test_a_gate_that_stops_too_early_does_not_pass(evidence, outcome_of):
         ({BASE: BuildError("No.", "Look."), HEAD: BuildError("No.", "Look.")}, Verdict.INVALID),
         # Identical code that fails in one of two processes says nothing of the change.
         ({TWIN: BuildError("It does not build.", "Look.")}, Verdict.INVALID),
+        # Fails for the base's code, whichever of its processes had its turn first.
+        ({TWIN: BuildError("No.", "Look."), BASE: BuildError("No.", "Look.")}, Verdict.NEW),
+        ({role: BuildError("No.", "Look.") for role in (TWIN, BASE, HEAD)}, Verdict.INVALID),
         # Three processes share one GPU: memory that ran out is no regression of either.
         ({HEAD: OutOfDeviceMemoryError("80 GB are full.", "Look.")}, Verdict.INVALID),
         # Both sides write to one disk.

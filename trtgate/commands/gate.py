@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trtgate import policy as policies
 from trtgate.case import Case, Quantity
-from trtgate.errors import UnknownValueError, UsageError
+from trtgate.errors import StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
 from trtgate.gate.folder import TREES, gate_folder
 from trtgate.gate.outcome import GateOutcome
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
         SideError: the base cannot be set up or imported.
         NothingComparedError: no case runs on either side.
         EnvironmentInvalidError: the sides see different machines.
-        StorageError: cache, samples or a report cannot be written.
+        StorageError: the cache cannot be written; or samples or a report, where the gate would pass.
     """
     here = Path.cwd()
     cache = args.cache.absolute()
@@ -88,10 +88,17 @@ def run(args: argparse.Namespace) -> GateOutcome:
             seed=args.seed,
         )
         result = session.run()
-    outputs.write(result.sheet(policy.judge), args)
-    if session.samples_lost is not None:
-        raise session.samples_lost  # only now: the verdict is told, and what was asked for is not all there
-    return result.outcome(policy.judge)
+    outcome = result.outcome(policy.judge)
+    lost = session.samples_lost
+    try:
+        outputs.write(result.sheet(policy.judge), args)
+    except StorageError as error:
+        lost = error
+    if lost is not None:
+        if outcome is GateOutcome.PASS:
+            raise lost  # what was asked for is not all there: that is no pass
+        print(f"trtgate: {lost}", file=sys.stderr)  # the verdict counts for more than a file
+    return outcome
 
 
 def _quantity(text: str) -> Quantity:

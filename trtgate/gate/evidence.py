@@ -44,6 +44,7 @@ class Evidence:
     skipped: dict[str, str] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _broken_off: str = ""
     _environments: list[Environment] = field(default_factory=list)
     _cases: list[str] = field(default_factory=list)
     _ratios: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {CHANGE: {}, AA: {}})
@@ -154,7 +155,9 @@ class Evidence:
         """Close a case that could not be built, proven or timed; by role what was wrong. Without problems nothing."""
         if not problems:
             return
-        disturbed = [error for role, error in problems.items() if role not in (BASE, HEAD) or _machines_fault(error)]
+        # A twin that fails where the base does not: the same code, so that it is not the code's fault.
+        twins = TWIN in problems and BASE not in problems
+        disturbed = [error for role, error in problems.items() if (twins and role == TWIN) or _machines_fault(error)]
         if disturbed:
             self._settle(case, judge_disturbed(str(disturbed[0])))
             return
@@ -173,6 +176,10 @@ class Evidence:
         note = f"{case}: device time includes waiting for the host"
         if taken.host_bound and note not in self.notes:
             self.notes.append(note)
+
+    def broken_off(self, problem: str) -> None:
+        """Take in that no further pair can be had. What is decided stays; what is open is no verdict on the code."""
+        self._broken_off = problem
 
     def observe(self, environment: Mapping[str, Any] | None) -> None:
         """Take in the state of the device as one process saw it."""
@@ -224,7 +231,9 @@ class Evidence:
     def _fitness(self, quantities: Iterable[Quantity]) -> Decision | None:
         arm = {_text(key): ratios for key, ratios in self._ratios[AA].items() if key[1] in quantities}
         steady = {_text(key) for key in self._ratios[AA] if repeats_well(*key)}
-        return environment_valid(arm, self.policy.judge, self._margins(), steady) if arm else None
+        found = environment_valid(arm, self.policy.judge, self._margins(), steady) if arm else None
+        missing = found is not None and found.code == "aa_missing"
+        return judge_disturbed(self._broken_off) if missing and self._broken_off else found
 
     def decisions(self) -> dict[Key, Decision]:
         """Every decision, timed and stated, in the order of the cases."""
@@ -236,9 +245,15 @@ class Evidence:
                 made[key] = Decision(Verdict.INVALID, fitness.code, fitness.reason)
             elif isinstance(answer, Decision):
                 made[key] = answer
+            elif self._broken_off:
+                made[key] = judge_disturbed(self._broken_off)
             else:
                 made[key] = Decision(Verdict.INCONCLUSIVE, "unfinished", f"The gate ended early: {answer.reason}.")
-        return made | self._stated.decisions(self._cases)
+        stated = self._stated.decisions(self._cases)
+        for key in stated if self._broken_off else ():
+            if self._builds_wanted(key[0]):
+                stated[key] = judge_disturbed(self._broken_off)
+        return made | stated
 
     def remarks(self) -> list[str]:
         """What a reader should know of the machine and of what was not judged, one sentence each."""

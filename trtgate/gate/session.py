@@ -82,6 +82,11 @@ class Session:
                 else:
                     for_each_member(crews, Member.open)
                 self._measure(crews)
+            except TrtgateError as error:
+                if pairs == 0:
+                    raise  # nothing was seen yet: the error is all that there is to tell
+                evidence.broken_off(str(error))
+                break
             finally:
                 for_each_member(crews, Member.close)
             pairs += len(crews)
@@ -216,6 +221,8 @@ class Session:
         taken = crew.take(
             contest, settings.groups, settings.block_rounds, self.policy.measure.max_discarded_blocks, self._rng
         )
+        if taken.failures:  # whoever's turn came first failed first: the other side may fail as well
+            taken.failures |= crew.failures_of(contest, {BASE, HEAD} - taken.failures.keys(), settings.block_rounds)
         if self.samples is not None and self.samples_lost is None:
             try:
                 self.samples.append(taken)
