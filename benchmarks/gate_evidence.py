@@ -33,12 +33,14 @@ from trtgate import policy as policies
 from trtgate.case import Case, Execution, Quantity
 from trtgate.errors import MeasurementError, TrtgateError, UsageError
 from trtgate.gate.crew import Contest, Crew, Seat, for_each_member
+from trtgate.gate.gpu_lock import whole_gpu
 from trtgate.gate.member import Build, Member
 from trtgate.gate.plan import builds_differ
 from trtgate.gate.samples import SampleFile, mend
 from trtgate.gate.sides import Side, own_root
 from trtgate.gate.station import Station
 from trtgate.judge.pairs import ProcessPair, log_ratio, read_pairs
+from trtgate.measure.device import gpu_uuid
 from trtgate.policy import Policy
 
 GRAPHED = (
@@ -62,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Record, then say what was recorded."""
     args = _arguments(argv)
     try:
-        record(args)
+        with whole_gpu(gpu_uuid() if args.device == "cuda" else None, _say):
+            record(args)
     except TrtgateError as error:
         print(f"gate_evidence: {error}", file=sys.stderr)
         return 1

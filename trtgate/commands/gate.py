@@ -13,6 +13,7 @@ from trtgate.case import Case, Quantity
 from trtgate.errors import StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
 from trtgate.gate.folder import TREES, gate_folder
+from trtgate.gate.gpu_lock import whole_gpu
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> GateOutcome:
         UsageError: a ref, folder, case or quantity does not exist.
         SideError: the base cannot be set up or imported.
         NothingComparedError: no case runs on either side.
-        EnvironmentInvalidError: the sides see different machines.
+        EnvironmentInvalidError: the sides see different machines, or another gate keeps the GPU.
         StorageError: the cache cannot be written; or samples or a report, where the gate would pass.
     """
     here = Path.cwd()
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> GateOutcome:
             samples=SampleFile.added_to(args.samples.absolute()) if args.samples else None,
             seed=args.seed,
         )
-        result = session.run()
+        with whole_gpu(_gpu(device), _say):
+            result = session.run()
     outcome = result.outcome(policy.judge)
     lost = session.samples_lost
     try:
@@ -145,6 +147,12 @@ def _set_up(both: Iterable[Side], command: Sequence[str]) -> None:
                 f"'{' '.join(command)}' failed with exit code {done.returncode} on the {side.label} side: {last}.",
                 f"Make it work in {side.tree}.",
             )
+
+
+def _gpu(device: str) -> str | None:
+    from trtgate.measure.device import gpu_uuid
+
+    return gpu_uuid() if device == "cuda" else None
 
 
 def _device() -> str:
