@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from trtgate.case import Quantity
-from trtgate.errors import TrtgateError
+from trtgate.errors import MeasurementError, TrtgateError
 from trtgate.gate.calibration import PROBED, Calibrated, calibrate
 from trtgate.gate.crew import Contest, Crew, Seat, Taken, for_each_member
 from trtgate.gate.member import Build, Member
@@ -70,13 +70,14 @@ def busy_build(case: str, units: int) -> Build:
 def units_for(cases: Sequence[str], kept: Path, probing: Probing) -> dict[str, dict[str, int]]:
     """Busy units by case and arm: as kept in a file beside the samples, else measured now and kept there.
 
+    A case that does not answer to busy work, or is too noisy, has none.
+
     Raises:
-        MeasurementError: a case does not answer to busy work, or is too noisy.
         TrtgateError: a case cannot be built or run.
     """
     told = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     known: dict[str, dict[str, int]] = told.get("units", {})
-    refused: dict[str, dict[str, float]] = told.get("refused", {})
+    refused: dict[str, dict[str, float | None]] = told.get("refused", {})
     missing = [
         case for case in cases if not probing.arms.keys() <= known.get(case, {}).keys() | refused.get(case, {}).keys()
     ]
@@ -101,7 +102,11 @@ def _calibrated(cases: Sequence[str], probing: Probing) -> Iterator[tuple[str, C
             require_success(clean)
             first = PROBED * float(np.median(np.concatenate(clean.blocks[_CLEAN]))) * _units_a_second(crew)
             measure = functools.partial(_lengthening, case, crew, probing)
-            yield case, calibrate(case, measure, probing.arms, round(first), probing.off)
+            try:
+                yield case, calibrate(case, measure, probing.arms, round(first), probing.off)
+            except MeasurementError as error:  # one case without power arms is no reason to record nothing
+                probing.say(str(error))
+                yield case, Calibrated(refused=dict.fromkeys(probing.arms))
             crew.close()
     finally:
         for_each_member(crews, Member.close)

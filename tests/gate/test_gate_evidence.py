@@ -112,6 +112,20 @@ def test_an_arm_that_a_case_cannot_reach_is_left_out_and_said(machine, tmp_path,
     assert "refused: {'+2%'" in capsys.readouterr().err
 
 
+def test_a_case_that_no_busy_work_lengthens_is_recorded_without_power_arms(machine, tmp_path, monkeypatch, capsys):
+    deaf = gate_evidence.GRAPHED[0]
+    genuine = Member.sample
+
+    def sample(member, name, *given):
+        return genuine(member, deaf if name.startswith(deaf) else name, *given)
+
+    monkeypatch.setattr(Member, "sample", sample)
+    pairs = read_pairs(_recorded(tmp_path, "--pairs", "1", "--rounds", "5"))
+    assert {pair.arm for pair in pairs if pair.case == deaf} == {"aa"}
+    assert {pair.arm for pair in pairs if pair.case == gate_evidence.GRAPHED[1]} == {"aa", "+3%", "+2%"}
+    assert f"does not lengthen {deaf}" in capsys.readouterr().err
+
+
 def test_both_sides_are_one_tree_that_exports_once_and_builds_twice(tmp_path):
     args = gate_evidence._arguments(["--samples", "x", "--cache", str(tmp_path)])
     station = gate_evidence._station(args, Policy())

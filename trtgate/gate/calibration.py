@@ -22,11 +22,11 @@ class Calibrated:
 
     Attributes:
         units: by name of the fraction, the units that reached it.
-        refused: by name, the fraction that came nearest, where none was near enough.
+        refused: by name, the fraction that came nearest, where none was near enough; None where nothing was measured.
     """
 
     units: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, float | None] = field(default_factory=dict)
 
 
 def calibrate(
