@@ -77,9 +77,11 @@ def test_rates_are_printed_and_written_side_by_side(recorded, tmp_path, capsys):
     assert rules["aa", peer_rates.GOOGLE]["same job: comparisons"] == 72
     for row in rows:
         assert "suite_false_failure_bound" not in row  # of suites, whose number does not make a rate sure
-        low, high = row["suites_passed, over recordings"]
+        passed, found = row["suites_passed, over recordings"], row["found, over recordings"]
+        assert (passed is None) is (row["suites_passed"] is None) is (row["found"] is not None)
+        assert (found is None) is (row["found"] is None)
+        low, high = passed or found
         assert 0 <= low <= high <= 1
-        assert (row["found, over recordings"] is None) is (row["found"] is None)
     printed = capsys.readouterr().out
     assert "### Other tools' rules" in printed
     assert "| nvbench robust |" in printed
