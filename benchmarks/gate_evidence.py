@@ -4,12 +4,14 @@ Every pair is two fresh processes of one and the same code that take turns. A/A 
 arms compare the first with a runner of the second whose inferences a real busy kernel lengthens, on the same stream and
 inside the same CUDA graph. How much longer is calibrated by measuring, and what was reached is read from the recording.
 
-    python benchmarks/gate_evidence.py --samples samples.jsonl --pairs 24
-    python benchmarks/gate_evidence.py --samples samples.jsonl --pairs 8 --append
+    python -m benchmarks.gate_evidence --samples samples.jsonl --pairs 24
+    python -m benchmarks.gate_evidence --samples samples.jsonl --pairs 8 --append
 
 The processes of several pairs start and build together and then wait for their turn, blocked on a read; while one pair
-is measured nothing starts, builds or computes. Each side rotates through several engine builds, and no two pairs meet
-in the same two of them until all have met; every build is proven against the reference before it is timed.
+is measured nothing starts, builds or computes. Every pair has engine builds of its own, as in a gate. With fewer
+``--builds`` the pairs rotate through them, and no two pairs meet in the same two until all have met: that saves time,
+and the recording then holds the luck of so many builds and no more. Every build is proven against the reference before
+it is timed; what is no build (eager PyTorch) is proven once.
 """
 
 from __future__ import annotations
@@ -23,18 +25,23 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from math import exp
+from math import expm1
 from pathlib import Path
 
+from benchmarks.busy_units import Probing, busy_build, raise_first, require_success, units_for, write_json
 from trtgate import policy as policies
 from trtgate.case import Case, Execution, Quantity
 from trtgate.errors import MeasurementError, TrtgateError, UsageError
-from trtgate.gate.calibration import calibrate
 from trtgate.gate.crew import Contest, Crew, Seat, for_each_member
-from trtgate.gate.member import Build, Member, Station
-from trtgate.gate.samples import SampleFile, mend, replace_text
+from trtgate.gate.gpu_lock import whole_gpu
+from trtgate.gate.member import Build, Member
+from trtgate.gate.plan import builds_differ
+from trtgate.gate.samples import SampleFile, mend
 from trtgate.gate.sides import Side, own_root
+from trtgate.gate.station import Station
 from trtgate.judge.pairs import ProcessPair, log_ratio, read_pairs
+from trtgate.measure.device import gpu_uuid
+from trtgate.policy import Policy
 
 GRAPHED = (
     "simple_cnn-eager-fp16-b1-graph",
@@ -47,12 +54,9 @@ GRAPHED = (
     "vit_b_16-tensorrt_engine-fp16-b8-graph",
 )
 UNGRAPHED = ("resnet18-eager-fp16-b8-stream", "mobilenet_v3_small-eager-fp16-b1-stream")
-ARMS = {"+2%": 0.02, "+3%": 0.03, "+5%": 0.05}
+ARMS = {"+3%": 0.03, "+2%": 0.02, "+5%": 0.05}
+USUAL_ARMS = ("+3%", "+2%")
 AA = "aa"
-_CLEAN = "clean"
-_ANCHOR = "+3%"  # where the line has to be right
-_CALIBRATION_GROUPS = 4
-_MOST_DISCARDED = 10
 _BEGAN_S = time.monotonic()
 
 
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Record, then say what was recorded."""
     args = _arguments(argv)
     try:
-        record(args)
+        with whole_gpu(gpu_uuid() if args.device == "cuda" else None, _say):
+            record(args)
     except TrtgateError as error:
         print(f"gate_evidence: {error}", file=sys.stderr)
         return 1
@@ -77,16 +82,16 @@ def record(args: argparse.Namespace) -> None:
     first = _next_pair(args.samples, append=args.append)
     samples = SampleFile(args.samples)
     policy = policies.load(policies.find(own_root()))
-    station = Station.of(policy, args.device, args.cache / "evidence", args.cache, args.cache / "evidence_logs")
+    station = _station(args, policy)
     rng = random.Random(args.seed + first)  # noqa: S311 - an order of turns, no secret
-    units = _calibrated(args, station, rng)
-    contests = [*_power_contests(args, units), *_aa_contests(args)]
+    units = units_for(args.case or GRAPHED, _calibration_path(args.samples), _probing(args, station, rng))
+    contests = contests_of(args, units)
     done = 0
     proven: set[tuple[str, int]] = set()
     while done < args.pairs:
         crews = [_crew(first + done + offset, args, station) for offset in range(min(args.crews, args.pairs - done))]
         try:
-            for_each_member(crews, functools.partial(_prepare, contests, frozenset(proven)))
+            for_each_member(crews, functools.partial(_prepare, contests, frozenset(proven), first))
             proven |= {(member.role, member.generation) for crew in crews for member in crew.members.values()}
             for crew in crews:
                 for contest in contests:
@@ -94,39 +99,40 @@ def record(args: argparse.Namespace) -> None:
                     # Ungraphed work waits behind a spacer of milliseconds, and its samples settle nothing anyway.
                     rounds = args.rounds if contest.arms.keys() > {AA} else max(5, args.rounds // 2)
                     taken = crew.take(contest, args.groups, rounds, policy.measure.max_discarded_blocks, rng)
-                    _require_success(taken.failures)
+                    require_success(taken)
                     samples.append(taken)
         finally:
             for_each_member(crews, Member.close)
         done += len(crews)
-    report(args.samples, units)
+    report(args, units)
 
 
-def report(samples: Path, units: dict[str, dict[str, int]]) -> None:
+def report(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> None:
     """Keep and print what the busy kernels really did: lengthened against clean runner of the same process."""
     recorded: dict[tuple[str, int], dict[str, ProcessPair]] = defaultdict(dict)
-    for pair in read_pairs(samples):
+    for pair in read_pairs(args.samples):
         if pair.case in units:
             recorded[pair.case, pair.pair][pair.arm] = pair
     reached: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (case, _), by_arm in recorded.items():
         for arm in by_arm.keys() & ARMS.keys():
             reached[case][arm].append(log_ratio(by_arm[AA].head, by_arm[arm].head))
-    told: dict[str, dict[str, dict[str, float]]] = {
-        case: {
-            arm: {
-                "units": count,
-                "measured": exp(statistics.mean(reached[case][arm])) - 1,
-                "pairs": len(reached[case][arm]),
-            }
-            for arm, count in arms.items()
-            if reached[case][arm]
-        }
-        for case, arms in units.items()
+    told = {
+        case: {arm: {"measured": expm1(statistics.mean(ratios)), "pairs": len(ratios)} for arm, ratios in arms.items()}
+        for case, arms in reached.items()
     }
-    _write(_calibration_path(samples), {"units": units, "reached": told})
+    path = _calibration_path(args.samples)
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"reached": told})
     for case, arms in told.items():
+        off = [arm for arm, found in arms.items() if abs(found["measured"] - ARMS[arm]) > args.off * ARMS[arm]]
         print(case, *(f"{arm}: {found['measured'] * 100:+.2f}%" for arm, found in arms.items()), sep="  ")
+        if off:
+            print(f"  off by more than {args.off:.0%} of what it is called: {', '.join(off)}")
+
+
+def contests_of(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> list[Contest]:
+    """Everything that a pair measures: the power arms, and identical code without one."""
+    return [*_power_contests(args, units), *_aa_contests(args)]
 
 
 def _power_contests(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> list[Contest]:
@@ -134,8 +140,8 @@ def _power_contests(args: argparse.Namespace, units: dict[str, dict[str, int]]) 
     quantity = Quantity.DEVICE if args.device == "cuda" else Quantity.LATENCY
     contests = []
     for case in args.case or GRAPHED:
-        seats = [Seat("base", "base", _build(case, 0)), Seat(AA, "head", _build(case, 0))]
-        seats += [Seat(arm, "head", _build(case, count)) for arm, count in units[case].items()]
+        seats = [Seat("base", "base", busy_build(case, 0)), Seat(AA, "head", busy_build(case, 0))]
+        seats += [Seat(arm, "head", busy_build(case, count)) for arm, count in units[case].items()]
         contests.append(Contest(case, quantity.value, tuple(seats), {s.label: ("base", s.label) for s in seats[1:]}))
     return contests
 
@@ -157,54 +163,14 @@ def _aa_contests(args: argparse.Namespace) -> list[Contest]:
     ]
 
 
-def _calibrated(args: argparse.Namespace, station: Station, rng: random.Random) -> dict[str, dict[str, int]]:
-    """Busy units by case and arm: as kept beside the samples, else measured now."""
-    path = _calibration_path(args.samples)
-    cases = args.case or GRAPHED
-    kept: dict[str, dict[str, int]] = json.loads(path.read_text())["units"] if path.is_file() else {}
-    missing = [case for case in cases if case not in kept]
-    if missing:
-        crew = Crew(0, 0, {"head": _side("head")}, station)
-        try:
-            for_each_member([crew], Member.open)
-            for case in missing:
-                measure = functools.partial(_lengthening, case, crew, args, rng)
-                kept[case] = calibrate(case, measure, ARMS, _ANCHOR)
-                crew.drop([_probe_contest(case, args, ())])
-                _say(f"{case}: {kept[case]}")
-        finally:
-            crew.close()
-        _write(path, {"units": kept})
-    return {case: kept[case] for case in cases}
-
-
-def _lengthening(case: str, crew: Crew, args: argparse.Namespace, rng: random.Random, units: int) -> float:
-    """By what fraction a busy kernel lengthens a case, measured in one process."""
-    contest = _probe_contest(case, args, (units,))
-    crew.build([contest])
-    taken = crew.take(contest, _CALIBRATION_GROUPS, args.rounds, _MOST_DISCARDED, rng)
-    _require_success(taken.failures)
-    crew.drop([Contest(case, contest.quantity, contest.seats[1:], {})])
-    return exp(log_ratio(taken.blocks[_CLEAN], taken.blocks[str(units)])) - 1
-
-
-def _probe_contest(case: str, args: argparse.Namespace, probes: Sequence[int]) -> Contest:
-    quantity = Quantity.DEVICE if args.device == "cuda" else Quantity.LATENCY
-    seats = [Seat(_CLEAN, "head", _build(case, 0)), *(Seat(str(n), "head", _build(case, n)) for n in probes)]
-    return Contest(case, quantity.value, tuple(seats), {})
-
-
-def _build(case: str, units: int) -> Build:
-    return Build(f"{case}+{units}", case, units)
-
-
-def _prepare(contests: Sequence[Contest], proven: frozenset[tuple[str, int]], member: Member) -> None:
+def _prepare(contests: Sequence[Contest], proven: frozenset[tuple[str, int]], first: int, member: Member) -> None:
     member.open()
     if (member.role, member.generation) not in proven:
         for case in dict.fromkeys(contest.case for contest in contests):
-            _prove(case, member)
+            if member.pair == first or builds_differ(case):
+                _prove(case, member)
     member.build(Crew.builds(contests, member.role))
-    _require_success(member.failures)
+    raise_first(member.failures)
 
 
 def _prove(case: str, member: Member) -> None:
@@ -212,7 +178,7 @@ def _prove(case: str, member: Member) -> None:
     plain = Build(f"proof of {case}", case)
     member.build([plain])
     found = member.parity(plain.name)
-    _require_success(member.failures)
+    raise_first(member.failures)
     if found is None or not found["passed"]:
         raise MeasurementError(
             f"{case} computes something else in build {member.generation} of the {member.role}: "
@@ -223,18 +189,29 @@ def _prove(case: str, member: Member) -> None:
 
 
 def _crew(pair: int, args: argparse.Namespace, station: Station) -> Crew:
-    crew = Crew(pair, pair % args.builds, {role: _side(role) for role in ("base", "head")}, station)
+    crew = Crew(pair, pair % args.builds, dict.fromkeys(("base", "head"), _side()), station)
     crew.members["head"].generation = (pair + pair // args.builds) % args.builds
     return crew
 
 
-def _side(role: str) -> Side:
-    return Side(role, "this tree", Path(sys.executable), own_root())
+def _station(args: argparse.Namespace, policy: Policy) -> Station:
+    return Station.of(
+        policy,
+        args.device,
+        args.cache / "evidence",
+        shared=args.cache,
+        logs=args.cache / "evidence_logs",
+        crews=args.crews,
+    )
 
 
-def _require_success(failures: dict[str, TrtgateError]) -> None:
-    for error in failures.values():
-        raise error
+def _probing(args: argparse.Namespace, station: Station, rng: random.Random) -> Probing:
+    arms = {arm: ARMS[arm] for arm in args.arm or USUAL_ARMS}
+    return Probing(station, _side(), args.crews, args.groups, args.rounds, arms, args.off, rng, _say)
+
+
+def _side() -> Side:
+    return Side("recorded", "this tree", Path(sys.executable), own_root())
 
 
 def _calibration_path(samples: Path) -> Path:
@@ -251,11 +228,6 @@ def _next_pair(samples: Path, *, append: bool) -> int:
     return max((pair.pair for pair in read_pairs(samples)), default=-1) + 1
 
 
-def _write(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(content, indent=2) + "\n")
-
-
 def _say(text: str) -> None:
     print(f"[{time.monotonic() - _BEGAN_S:4.0f} s] {text}", file=sys.stderr, flush=True)
 
@@ -266,17 +238,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=24, help="pairs of processes to record now")
     parser.add_argument("--append", action="store_true", help="add to an existing file")
     parser.add_argument("--case", action="append", default=[], help="only these cases, each with its power arms")
+    arms = f"a slowdown to inject, instead of {' and '.join(USUAL_ARMS)}; repeatable"
+    parser.add_argument("--arm", action="append", default=[], choices=ARMS, help=arms.replace("%", "%%"))
+    off = "refuse an arm that reaches something else than what it is called, as a share of that"
+    parser.add_argument("--off", type=float, default=0.1, help=off)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--groups", type=int, default=2, help="balanced groups a pair, two blocks a seat each")
     parser.add_argument("--rounds", type=int, default=25, help="samples a block")
-    parser.add_argument("--crews", type=int, default=4, help="pairs whose processes start together")
-    parser.add_argument(
-        "--builds",
-        type=int,
-        default=8,
-        help="engine builds of each side that the pairs rotate through: as many as a gate's first look has, whose "
-        "pairs each have builds of their own",
-    )
+    parser.add_argument("--crews", type=int, default=8, help="pairs whose processes start together")
+    parser.add_argument("--builds", type=int, default=24, help="engine builds of each side; fewer are rotated through")
     parser.add_argument("--cache", type=Path, default=Path(".trtgate"), help="engines and weights; kept between runs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -29,7 +29,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 WORKLOADS: Final = ("simple_cnn", "resnet18", "resnet50", "mobilenet_v3_small", "vit_b_16", "transformer")
 THREE: Final = ("simple_cnn", "resnet18", "transformer")
-_PAIRS_AT_ONCE: Final = 4
+_PAIRS_AT_ONCE: Final = 8  # as many as gate_evidence starts together
 _GRACE_S: Final = 60.0  # pytest saves what it has when it is interrupted
 _INTERRUPTED: Final = (-signal.SIGINT, -signal.SIGKILL, 2, 130)  # pytest's own code for an interruption is 2
 _Command = list[str]

@@ -72,6 +72,49 @@ def test_foreign_code_waits_for_a_person_before_it_reaches_the_gpu():
     assert "head.repo.full_name == github.repository" in job["environment"]
 
 
+def test_the_base_is_what_the_change_was_merged_into(tmp_path):
+    steps = _steps(_load(ROOT / ".github/workflows/gate.yml"))
+    checkouts = {step["with"]["path"]: step for step in steps if "checkout" in step.get("uses", "")}
+    (finds,) = (step for step in steps if step.get("id") == "merged")
+    assert "ref" not in checkouts["head"]["with"]  # the merge that GitHub made
+    assert checkouts["head"]["with"]["fetch-depth"] == 2
+    assert checkouts["base"]["with"]["ref"] == "${{ steps.merged.outputs.base }}"
+    assert steps.index(checkouts["head"]) < steps.index(finds) < steps.index(checkouts["base"])
+    # Nothing runs before the base, whose code judges, is there: neither the change's code nor a hook of its.
+    assert [step for step in steps[: steps.index(checkouts["base"])] if "run" in step] == [finds]
+
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+        command = ["git", "-C", tmp_path / "head", *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    (tmp_path / "head").mkdir()
+    git("init", "-q")
+    for message in ("opened", "merged by others meanwhile"):
+        git("commit", "-q", "--allow-empty", "-m", message)
+    base = git("rev-parse", "HEAD")
+    git("switch", "-qc", "change", "HEAD^")
+    git("commit", "-q", "--allow-empty", "-m", "the change")
+    git("switch", "-q", "main")
+    git("merge", "-q", "--no-ff", "change", "-m", "as GitHub merges")
+    environment = {**os.environ, "GITHUB_OUTPUT": str(tmp_path / "output")}
+    subprocess.run(["bash", "-e", "-c", finds["run"]], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "output").read_text() == f"base={base}\n"
+
+
+def test_the_history_does_not_change_what_is_tracked(tmp_path):
+    (step,) = (
+        s for s in _steps(_load(ROOT / ".github/workflows/nightly.yml")) if "history/results" in s.get("run", "")
+    )
+    for folder in (tmp_path, tmp_path / "history"):
+        (folder / "results/h100").mkdir(parents=True)
+        (folder / "results/README.md").write_text(f"of {folder.name}")
+    (tmp_path / "history/results/h100/0007.json").write_text("a night")
+    subprocess.run(["bash", "-e", "-o", "pipefail", "-c", step["run"]], cwd=tmp_path, check=True)
+    assert (tmp_path / "results/README.md").read_text() == f"of {tmp_path.name}"
+    assert (tmp_path / "results/h100/0007.json").read_text() == "a night"
+
+
 def test_whoever_comments_runs_no_code_of_the_pull_request():
     workflow = _load(ROOT / ".github/workflows/gate-comment.yml")
     assert workflow["on"]["workflow_run"]["workflows"] == [_load(ROOT / ".github/workflows/gate.yml")["name"]]

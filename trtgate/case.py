@@ -43,6 +43,11 @@ class BackendName(StrEnum):
     TORCH_TENSORRT = "torch_tensorrt"
     TENSORRT_ENGINE = "tensorrt_engine"
 
+    @property
+    def needs_tensorrt(self) -> bool:
+        """Whether it cannot do without one of TensorRT's flavours."""
+        return self in (BackendName.TORCH_TENSORRT, BackendName.TENSORRT_ENGINE)
+
 
 class Execution(StrEnum):
     """How an inference reaches the device: call by call, or as the replay of a captured CUDA graph."""

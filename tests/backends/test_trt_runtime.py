@@ -46,6 +46,21 @@ def test_any_distribution_of_a_flavour_tells_it(distributions: dict[str, str], n
     assert trt_runtime.installed_answer()
 
 
+def test_a_tensorrt_is_broken_only_where_one_is_here_or_was_chosen(
+    distributions: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trt_runtime.broken(cuda=True) == ""  # absent is not broken
+    distributions["tensorrt"] = "10.15.1.29"
+    monkeypatch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(OSError("libnvinfer.so.10")))
+    assert "libnvinfer.so.10" in trt_runtime.broken(cuda=True)
+    assert trt_runtime.broken(cuda=False) == ""  # without a GPU nothing has to load
+    distributions["tensorrt-rtx"] = "1.6.1.120"
+    assert "Both TensorRT flavours are installed" in trt_runtime.broken(cuda=False)
+    distributions.clear()
+    monkeypatch.setenv(trt_runtime.CHOICE_VARIABLE, "tensorrt")
+    assert "not installed" in trt_runtime.broken(cuda=False)
+
+
 def test_nothing_is_imported_to_tell_the_flavour(
     distributions: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """What a gate makes of what it saw: presence, failures, the A/A arm. Blocks are made up, decisions are the judge's."""
 
+import numpy as np
 import pytest
 
 from trtgate.case import Quantity
@@ -96,6 +97,32 @@ def test_identical_code_that_looks_different_makes_every_timing_invalid(evidence
     assert outcome_of(evidence) is GateOutcome.INVALID
 
 
+def _noisy(evidence, case, quantity, sd):
+    rng = np.random.default_rng(0)
+    for pair in range(20):
+        (contest,) = contests_of([case], [quantity])
+        taken = Taken(contest, pair)
+        taken.blocks = {role: [[3e-4 * float(np.exp(rng.normal(0, sd)))] * 5] * 4 for role in (BASE, HEAD, TWIN)}
+        taken.turns = {role: [0, 1, 2, 3] for role in taken.blocks}
+        evidence.add(taken)
+
+
+@pytest.mark.parametrize(
+    ("execution", "outcome"), [("graph", GateOutcome.INVALID), ("stream", GateOutcome.INCONCLUSIVE)]
+)
+def test_noise_of_a_noisy_kind_is_inconclusive_and_noise_of_a_steady_kind_the_machines(
+    h100, outcome_of, execution, outcome
+):
+    cases = [f"resnet{n}-eager-fp16-b8-{execution}" for n in (18, 34, 50, 101)]
+    seen = Evidence(Policy(), (DEVICE,))
+    for role in (BASE, HEAD):
+        seen.identify(role, h100.model_dump(mode="json"))
+    seen.survey(dict.fromkeys(cases, ""), dict.fromkeys(cases, ""))
+    for case in cases:
+        _noisy(seen, case, DEVICE, sd=0.06)
+    assert outcome_of(seen) is outcome
+
+
 def test_what_vanished_stays_a_regression_on_a_disturbed_machine(evidence, outcome_of):
     evidence.survey({CASES[0]: "", CASES[1]: ""}, {CASES[0]: "", CASES[1]: "Unknown workload."})
     _build(evidence, CASES[0], BASE), _build(evidence, CASES[0], HEAD)
@@ -118,6 +145,9 @@ def test_a_gate_that_stops_too_early_does_not_pass(evidence, outcome_of):
         ({BASE: BuildError("No.", "Look."), HEAD: BuildError("No.", "Look.")}, Verdict.INVALID),
         # Identical code that fails in one of two processes says nothing of the change.
         ({TWIN: BuildError("It does not build.", "Look.")}, Verdict.INVALID),
+        # Fails for the base's code, whichever of its processes had its turn first.
+        ({TWIN: BuildError("No.", "Look."), BASE: BuildError("No.", "Look.")}, Verdict.NEW),
+        ({role: BuildError("No.", "Look.") for role in (TWIN, BASE, HEAD)}, Verdict.INVALID),
         # Three processes share one GPU: memory that ran out is no regression of either.
         ({HEAD: OutOfDeviceMemoryError("80 GB are full.", "Look.")}, Verdict.INVALID),
         # Both sides write to one disk.
@@ -142,6 +172,22 @@ def test_no_case_on_either_side_compares_nothing(evidence, outcome_of):
     assert outcome_of(evidence) is GateOutcome.NOTHING_COMPARED
 
 
+@pytest.mark.parametrize(("owed", "outcome"), [((), GateOutcome.PASS), (CASES[1:], GateOutcome.INVALID)])
+def test_a_case_that_nobody_can_run_is_no_pass_where_it_was_asked_for(evidence, outcome_of, owed, outcome):
+    reasons = {CASES[0]: "", CASES[1]: "CUDA is absent."}
+    assert evidence.survey(reasons, reasons, owed)
+    for role in (BASE, HEAD):
+        _build(evidence, CASES[0], role)
+    for pair in range(8):
+        _take(evidence, CASES[0], pair)
+    assert outcome_of(evidence) is outcome
+    assert (CASES[1] in evidence.skipped) is not bool(owed)
+    if owed:
+        decision = evidence.decisions()[CASES[1], DEVICE]
+        assert (decision.verdict, decision.code) == (Verdict.INVALID, "skipped")
+        assert "CUDA is absent." in decision.reason
+
+
 def test_sides_on_different_machines_are_refused(evidence, h100):
     other = h100.model_copy(update={"gpu": "NVIDIA L4"})
     with pytest.raises(EnvironmentInvalidError, match="NVIDIA L4"):
@@ -163,6 +209,46 @@ def test_what_was_seen_of_the_device_is_told(evidence):
         "The GPU's clocks were held back: sw_power_cap.",
         "Other processes were on the GPU: 4711.",
     ]
+
+
+ENGINE, EAGER = "resnet18-tensorrt_engine-fp16-b8-graph", "resnet18-eager-fp16-b8-graph"
+
+
+@pytest.mark.parametrize(
+    ("case", "quantities", "builds"),
+    [
+        (ENGINE, (Quantity.PLAN, Quantity.PARITY), 5),
+        (ENGINE, (Quantity.OPTIMISATION,), 5),
+        (EAGER, (Quantity.MEMORY,), 5),
+        (EAGER, (Quantity.PARITY,), 1),  # no build, no luck
+    ],
+)
+def test_what_builds_state_of_themselves_is_judged_over_several_where_nothing_is_timed(case, quantities, builds):
+    seen = Evidence(Policy(), quantities)
+    seen.survey({case: ""}, {case: ""})
+    for made in range(builds):
+        assert seen.pairs_wanted() == builds - made
+        assert seen.open_cases() == [case]
+        for role in (BASE, HEAD):
+            _build(seen, case, role)
+    assert seen.pairs_wanted() == 0
+    assert seen.open_cases() == []
+
+
+@pytest.mark.parametrize(("renewed", "first", "enough"), [(1, 8, 5), (4, 8, 2), (1, 3, 3)])
+def test_where_something_is_timed_its_pairs_bring_the_builds(renewed, first, enough):
+    judge = {"first_pairs": first, "aa_pairs": 3}
+    policy = Policy.model_validate({"gate": {"renew_build_every": renewed}, "judge": judge})
+    seen = Evidence(policy, (DEVICE, Quantity.PLAN))
+    seen.survey({ENGINE: ""}, {ENGINE: ""})
+    assert seen.pairs_wanted() == first
+    for pair in range(first):
+        _take(seen, ENGINE, pair)
+    for made in range(enough):
+        assert seen.pairs_wanted() == enough - made
+        for role in (BASE, HEAD):
+            _build(seen, ENGINE, role)
+    assert seen.pairs_wanted() == 0
 
 
 def test_a_plan_that_vanishes_everywhere_fails_the_gate(h100, outcome_of):

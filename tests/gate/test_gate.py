@@ -40,6 +40,7 @@ def many_changes(run_gate, tmp_path_factory):
         "vanished": "layers=2",
         "not_a_number": "layers=2",
         "optimised": "layers=1",
+        "not_here": "layers=2",
     }
     head = {
         # Enough calls for the parity check; killed while it is timed, in the middle of everything.
@@ -49,13 +50,14 @@ def many_changes(run_gate, tmp_path_factory):
         "not_a_number": "layers=2, nan=True",
         "optimised": "layers=8",
         "added": "layers=2",
+        "not_here": "layers=2",
     }
-    backends = {"optimised": "onnxruntime"}
+    backends = {"optimised": "onnxruntime", "not_here": "tensorrt_engine"}
     return run_gate(write_tree(trees / "base", base, backends), write_tree(trees / "head", head, backends))
 
 
 def _entry(report, name, quantity=None):
-    named = (case_of(name), case_of(name, "onnxruntime"))
+    named = [case_of(name, backend) for backend in ("eager", "onnxruntime", "tensorrt_engine")]
     found = [e for e in report["entries"] if e["case"] in named and quantity in (None, e["quantity"])]
     assert len(found) == 1, found
     return found[0]
@@ -89,6 +91,13 @@ def test_a_case_that_vanished_is_missing_although_the_head_no_longer_lists_it(ma
 def test_a_case_that_only_the_head_has_is_new(many_changes):
     _, report, _ = many_changes
     assert _entry(report, "added")["verdict"] == "new"
+
+
+def test_a_case_that_was_named_and_that_nobody_can_run_here_is_no_pass(many_changes):
+    _, report, _ = many_changes
+    entry = _entry(report, "not_here")
+    assert (entry["verdict"], entry["code"], entry["passes"]) == ("invalid", "skipped", False)
+    assert report["skipped"] == {}
 
 
 def test_outputs_that_are_not_a_number_fail_before_anything_is_timed(many_changes):

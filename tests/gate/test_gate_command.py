@@ -1,5 +1,6 @@
 import argparse
 import sys
+from pathlib import Path
 
 import pytest
 from tree import case_of, write_tree
@@ -8,11 +9,16 @@ from trtgate.case import Case, Quantity
 from trtgate.commands import gate as command
 from trtgate.errors import PolicyError, StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan
+from trtgate.gate.outcome import GateOutcome
+from trtgate.gate.result import GateResult
 from trtgate.gate.sides import SideError
+from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy import Policy
 from trtgate.policy.gate import GateSettings
 from trtgate.workloads import registry
 from trtgate.workloads.known import Known
+
+FULL = Path("/dev/full")
 
 
 def _run(*arguments):
@@ -75,6 +81,41 @@ NOTHING = GateSettings()
 
 def wanted(*named, base=NOTHING, head=NOTHING, device="cuda"):
     return plan.Wanted(base, Policy(gate=head), device, named)
+
+
+@pytest.fixture
+def ended(monkeypatch, h100):
+    """Lets every gate end with one verdict, without starting anything."""
+
+    def end(verdict, *, samples_lost):
+        def run(session):
+            if samples_lost:
+                session.samples_lost = StorageError("No space left on device.", "Free space.")
+            decisions = {(case_of("small"), Quantity.LATENCY): Decision(verdict, "code", "Why.")}
+            return GateResult(session.base, session.head, decisions, None, {}, (), h100, 8, 10.0)
+
+        monkeypatch.setattr(command.Session, "run", run)
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [(Verdict.SLOWER, GateOutcome.REGRESSION), (Verdict.INCONCLUSIVE, GateOutcome.INCONCLUSIVE)],
+)
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.parametrize("lost", ["samples", "report"])
+def test_a_full_disk_does_not_hide_what_was_found(trees, tmp_path, ended, capsys, verdict, outcome, lost):
+    ended(verdict, samples_lost=lost == "samples")
+    report = FULL if lost == "report" else tmp_path / "report.md"
+    assert _run(*trees, "--cache", tmp_path / "cache", "--markdown", report) is outcome
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_gate_that_would_pass_does_not_where_what_was_asked_for_is_not_there(trees, tmp_path, ended):
+    ended(Verdict.SAME, samples_lost=True)
+    with pytest.raises(StorageError, match="No space left on device"):
+        _run(*trees, "--cache", tmp_path / "cache")
 
 
 def test_a_change_cannot_take_a_case_out_of_its_own_examination():

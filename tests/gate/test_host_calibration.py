@@ -1,7 +1,9 @@
-"""Both sides of a gate calibrate quantised cases as the policy says."""
+"""Both sides of a gate calibrate quantised cases as the policy says, and prove without getting in each other's way."""
 
+import pytest
 import torch
 
+from trtgate.errors import ParityError
 from trtgate.gate import host as hosts
 from trtgate.gate import worker
 from trtgate.workloads.base import Workload
@@ -20,6 +22,32 @@ class Small(Workload):
 
     def inputs(self, batch, sequence, seed):
         return (torch.randn(batch, 32, generator=torch.Generator().manual_seed(seed)),)
+
+
+def test_processes_that_prove_at_once_share_the_cores_and_time_with_all_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts.workloads, "get", lambda name, **source: Small())
+    seen = {}
+
+    def compare(*_):
+        seen["proving"] = torch.get_num_threads()
+        raise ParityError("It is wrong.", "Look.")
+
+    monkeypatch.setattr(hosts.parity_of, "compare", compare)
+    start = {"op": "start", "device": "cpu", "cache": str(tmp_path), "shared": str(tmp_path), "measure": {}}
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        for provers, threads in ((None, 8), (2, 4), (4, 2), (16, 1)):
+            told = {} if provers is None else {"provers": provers}
+            host = worker._open_host({**start, "parity": {}, **told})
+            host.build("candidate", "small-eager-fp32-b2-stream")
+            with pytest.raises(ParityError):
+                host.parity("candidate")
+            assert seen["proving"] == threads
+            assert torch.get_num_threads() == 8  # what is timed has its own threads, also behind a failure
+            host.close()
+    finally:
+        torch.set_num_threads(before)
 
 
 def calibration_of_a_build(tmp_path, monkeypatch, **message):

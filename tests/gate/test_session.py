@@ -10,28 +10,17 @@ import pytest
 from tree import write_tree
 
 from trtgate.case import Quantity
+from trtgate.errors import NothingComparedError
 from trtgate.gate.crew import Taken
 from trtgate.gate.evidence import Evidence
-from trtgate.gate.member import Member, Station
-from trtgate.gate.plan import Wanted, contests_of
+from trtgate.gate.member import Member
+from trtgate.gate.plan import contests_of
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
 from trtgate.gate.sides import Side, SideError
-from trtgate.policy import Policy
+from trtgate.judge.verdict import Verdict
 from trtgate.workloads import registry
-
-
-@pytest.fixture
-def session(tmp_path):
-    side = Side("base", "here", Path(sys.executable), tmp_path)
-    station = Station("cpu", tmp_path / "cache", tmp_path, tmp_path, {}, {}, {}, 1.0)
-
-    def made(**settings):
-        policy = Policy.model_validate({"gate": settings})
-        wanted = Wanted(policy.gate, policy, "cpu")
-        return Session(side, side, policy, (Quantity.LATENCY,), wanted, station, print)
-
-    return made
+from trtgate.workloads.known import Known
 
 
 def _generations(session, wanted):
@@ -43,13 +32,26 @@ def _generations(session, wanted):
     return batches
 
 
-def test_every_pair_has_engine_builds_of_its_own(session):
+@pytest.fixture
+def many_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+
+
+def test_every_pair_has_engine_builds_of_its_own(session, many_cores):
     assert _generations(session(crews_at_once=3), 8) == [[0], [1, 2, 3], [4, 5, 6], [7]]
 
 
-def test_pairs_that_share_builds_do_so_because_the_policy_says_so_and_the_report_tells(session):
+@pytest.mark.parametrize(("device", "cores", "together"), [("cpu", 2, 1), ("cpu", 8, 2), ("cuda", 2, 4)])
+def test_on_a_cpu_no_more_processes_start_together_than_have_a_core(session, monkeypatch, device, cores, together):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    gate = session()
+    gate.station = replace(gate.station, device=device)
+    assert len(gate._crews(1, 7)) == together
+
+
+def test_pairs_that_share_builds_do_so_because_the_policy_says_so_and_the_report_tells(session, many_cores):
     shared = session(renew_build_every=4)
-    assert _generations(shared, 8) == [[0], [0, 0], [0], [1], [1, 1], [1]]
+    assert _generations(shared, 8) == [[0], [0, 0, 0], [1], [1, 1, 1]]
     assert shared._evidence.remarks() == ["4 pairs share each engine build: the luck of a build may decide."]
     assert session()._evidence.remarks() == []
 
@@ -88,8 +90,20 @@ def test_builds_are_renewed_but_exports_are_a_sides_own(session):
     first.discard()
     assert (second._cache() / "onnx" / "model.onnx").read_text() == "exported"
     assert not (station.cache / "base" / "build0").exists()
-    other = Member("head", session().base, 0, 0, station)
+    twin = Member("twin", session().base, 0, 0, station)  # the same code: its exports, and a build of its own
+    assert (twin._cache() / "onnx" / "model.onnx").read_text() == "exported"
+    (first._cache() / "plans").mkdir()
+    assert not (twin._cache() / "plans").exists()
+    head = Side("head", "there", Path(sys.executable), session().base.tree)
+    other = Member("head", head, 0, 0, station)
     assert not (other._cache() / "onnx" / "model.onnx").exists()
+
+
+def test_what_proves_a_case_is_among_what_the_builds_of_a_side_share():
+    from trtgate.gate.member import _SHARED_BY_BUILDS
+    from trtgate.measure.kept_reference import FOLDER
+
+    assert FOLDER in _SHARED_BY_BUILDS
 
 
 def test_a_side_whose_interpreter_cannot_be_run_is_no_side(tmp_path, session):
@@ -97,6 +111,51 @@ def test_a_side_whose_interpreter_cannot_be_run_is_no_side(tmp_path, session):
     side = Side("base", "env:python", tmp_path / "python", None)
     with pytest.raises(SideError, match=r"base side \(env:python\) does not start: .*python cannot be run"):
         Member("base", side, 0, 0, session().station).open()
+
+
+EAGER, ENGINE = "simple_cnn-eager-fp16-b8-graph", "simple_cnn-tensorrt_engine-fp16-b8-graph"
+
+
+class _Surveyed:
+    """Stands in for a member: every engine fails."""
+
+    def __init__(self, role, identity, broken):
+        self.role, self.identity, self.broken_tensorrt = role, identity, broken
+        self.workloads = Known(registry.OWN)
+
+    def open(self):
+        pass
+
+    def survey(self, cases):
+        return {case: "No TensorRT." if case == ENGINE else "" for case in cases}
+
+
+@pytest.mark.parametrize(
+    ("asked", "broken", "verdict"),
+    [((), "", None), ((), "libnvinfer.so.11 is missing.", Verdict.INVALID), ((ENGINE,), "", Verdict.INVALID)],
+)
+def test_engines_that_cannot_run_may_be_skipped_unless_tensorrt_is_here_or_they_were_named(
+    session, h100, asked, broken, verdict
+):
+    gate = session(EAGER, ENGINE)
+    gate.asked = frozenset(asked)
+    identity = h100.model_dump(mode="json")
+    members = {role: _Surveyed(role, identity, broken if role == "head" else "") for role in ("base", "head", "twin")}
+    gate._survey(SimpleNamespace(members=members))
+    found = gate._evidence.settled.get((ENGINE, Quantity.LATENCY))
+    assert (found.verdict if found else None) is verdict
+    assert (ENGINE in gate._evidence.skipped) is (verdict is None)
+    assert gate._evidence.open_cases() == [EAGER]
+
+
+def test_where_nothing_runs_nothing_is_compared_whoever_asked_for_it(session, h100):
+    gate = session(ENGINE)
+    identity = h100.model_dump(mode="json")
+    members = {role: _Surveyed(role, identity, "") for role in ("base", "head", "twin")}
+    for asked in (frozenset(), frozenset({ENGINE})):
+        gate.asked = asked
+        with pytest.raises(NothingComparedError, match="No TensorRT"):
+            gate._survey(SimpleNamespace(members=members))
 
 
 def test_samples_that_cannot_be_kept_do_not_end_the_gate(session, tmp_path):

@@ -1,10 +1,14 @@
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from trtgate.errors import UsageError
+from trtgate.errors import StorageError, UsageError
+from trtgate.gate.folder import TREES, gate_folder
 from trtgate.gate.sides import own_root, resolve
 
 
@@ -37,12 +41,78 @@ def test_a_ref_is_checked_out_beside_the_working_tree(repository, tmp_path):
     assert side.import_path == (side.tree, own_root())
 
 
-def test_a_checkout_is_used_again_unless_someone_changed_it(repository, tmp_path):
-    tree = resolve("v1", "base", tmp_path / "cache", repository).tree
-    (tree / "model.py").write_text("VERSION = 99\n")
-    again = resolve("v1", "base", tmp_path / "cache", repository).tree
-    assert again == tree
-    assert (tree / "model.py").read_text() == "VERSION = 1\n"
+def test_both_sides_may_be_one_commit(repository, tmp_path):
+    trees = {resolve("v1", label, tmp_path / "trees", repository).tree for label in ("base", "head")}
+    assert trees == {tmp_path / "trees/base", tmp_path / "trees/head"}
+
+
+def test_each_gate_has_checkouts_of_its_own_whatever_another_does_to_its(repository, tmp_path):
+    with gate_folder(tmp_path / "cache") as one, gate_folder(tmp_path / "cache") as other:
+        first, second = (resolve("v1", "base", folder / TREES, repository).tree for folder in (one, other))
+        assert first != second
+        (first / "model.py").write_text("VERSION = 99\n")  # a build step, or a person
+        assert (second / "model.py").read_text() == "VERSION = 1\n"
+    assert not first.exists()
+    assert not second.exists()
+    assert len(_git(repository, "worktree", "list").splitlines()) == 1  # the repository forgot them too
+
+
+def test_a_fresh_clone_can_use_the_cache_of_an_earlier_one(repository, tmp_path):
+    for name in ("monday", "tuesday"):
+        _git(tmp_path, "clone", "-q", str(repository), name)
+        with gate_folder(tmp_path / "cache") as folder:
+            assert resolve("v1", "base", folder / TREES, tmp_path / name).tree.is_dir()
+        shutil.rmtree(tmp_path / name)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from trtgate.gate.folder import TREES, gate_folder
+from trtgate.gate.sides import resolve
+cache, repository = map(Path, sys.argv[1:])
+with gate_folder(cache) as folder:
+    resolve("v1", "base", folder / TREES, repository)
+    print(folder, flush=True)
+    if sys.stdin.readline():
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("clone_is_gone", [False, True])
+def test_what_a_killed_gate_left_is_swept_and_a_live_ones_is_not(repository, tmp_path, clone_is_gone):
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", _KILLED, cache, repository]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=own_root(), **pipes) as killed:
+        folder = Path(killed.stdout.readline().strip())
+        with gate_folder(cache):
+            assert (folder / TREES / "base/model.py").is_file()  # it lives
+        killed.stdin.write("now\n")
+        killed.stdin.flush()
+        assert killed.wait(30) == -signal.SIGKILL
+    assert folder.is_dir()
+    if clone_is_gone:
+        shutil.rmtree(repository)
+    with gate_folder(cache):
+        assert not folder.exists()
+    if not clone_is_gone:
+        assert len(_git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_disk_that_is_full_is_named_and_is_not_the_refs_fault(repository, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").write_text(
+        f"""#!/bin/sh
+case "$*" in *worktree*) echo "error: unable to write file model.py: No space left on device" >&2
+    echo "fatal: Could not reset index file to revision 'HEAD'." >&2; exit 128;; esac
+exec {shutil.which("git")} "$@"
+"""
+    )
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    with pytest.raises(StorageError, match=r"model\.py: No space left on device\. Free space there"):
+        resolve("v1", "base", tmp_path / "trees", repository)
 
 
 def test_without_a_name_it_is_the_working_tree_with_its_uncommitted_changes(repository, tmp_path):

@@ -65,6 +65,13 @@ def test_one_unlucky_build_does_not_decide(stated):
     assert {decision.verdict for decision in seen.decisions([ENGINE]).values()} == {Verdict.SAME}
 
 
+def test_errors_far_below_their_bound_are_the_same_even_where_one_is_zero(stated):
+    seen = stated(PARITY)
+    _built(seen, BASE, errors=(0.0, 1e-4))
+    _built(seen, HEAD, errors=(2.6e-7, 1e-4))
+    assert seen.decisions([ENGINE])[ENGINE, PARITY].verdict is Verdict.SAME
+
+
 def test_the_error_of_each_output_is_judged_and_an_output_cannot_get_lost(stated):
     seen = stated(PARITY)
     _built(seen, BASE, errors=(1e-4, 1e-4))
@@ -93,6 +100,31 @@ def test_layers_that_a_side_cannot_tell_are_a_verdict_with_its_reason(stated, ba
     for role, told in ((BASE, base), (HEAD, head)):
         _built(seen, role)
         seen.inspected(ENGINE, role, told)
+    decision = seen.decisions([ENGINE])[ENGINE, OPTIMISATION]
+    assert decision.verdict is verdict
+    assert words in decision.reason
+
+
+FEWER, MORE = {**LAYERS, "facts": {"kernels": 2}}, {**LAYERS, "facts": {"kernels": 5}}
+
+
+@pytest.mark.parametrize(
+    ("heads", "verdict", "words"),
+    [
+        ((MORE, MORE, LAYERS), Verdict.SLOWER, "in 2 of 3 pairs of builds"),
+        ((MORE, LAYERS, LAYERS), Verdict.SAME, "in 2 of 3 pairs of builds"),
+        ((BROKEN, MORE, MORE), Verdict.SLOWER, "5 kernels"),
+        ((MORE, LAYERS, FEWER), Verdict.INCONCLUSIVE, "do not agree. Builds 1: slower. Builds 2: same."),
+        ((MORE, LAYERS), Verdict.INCONCLUSIVE, "do not agree"),
+        ((MORE, MORE), Verdict.SLOWER, "5 kernels"),
+    ],
+)
+def test_a_change_of_layers_counts_where_most_builds_agree(stated, heads, verdict, words):
+    seen = stated(OPTIMISATION)
+    for told in heads:
+        for role, one in ((BASE, LAYERS), (HEAD, told)):
+            _built(seen, role)
+            seen.inspected(ENGINE, role, one)
     decision = seen.decisions([ENGINE])[ENGINE, OPTIMISATION]
     assert decision.verdict is verdict
     assert words in decision.reason

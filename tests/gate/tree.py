@@ -82,7 +82,6 @@ first_look_share = 0.5
 candidate_level = 0.02
 false_same_rate = 0.45
 aa_tolerance = 0.9
-aa_max_half_width_margins = 17
 
 [judge.margin]
 latency = 0.3

@@ -9,7 +9,7 @@ from trtgate.judge.baseline import compare_runs, judge_exact
 from trtgate.judge.comparability import differences
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import JudgeSettings
-from trtgate.record import Outcome, Series
+from trtgate.record import Outcome, OutputError, Parity, Series
 
 SETTINGS = JudgeSettings()
 GRAPH, STREAM = "resnet18-tensorrt_engine-fp16-b8-graph", "resnet18-eager-fp16-b8-stream"
@@ -94,7 +94,6 @@ def exact(make_record, quantity, value, **fields):
         ("plan", 104.0, Verdict.SAME),
         ("plan", 106.0, Verdict.SLOWER),
         ("plan", 90.0, Verdict.FASTER),
-        ("memory", 103.0, Verdict.SLOWER),
         ("parity", 190.0, Verdict.SAME),
         ("parity", 210.0, Verdict.SLOWER),
     ],
@@ -107,9 +106,9 @@ def test_bytes_and_errors_are_compared_exactly(make_record, other, quantity, aft
 @pytest.mark.parametrize("fact", ["from_cache", "loads_libraries"])
 def test_memory_of_builds_that_did_not_begin_alike_is_not_compared(make_record, other, fact):
     alike = {"from_cache": True, "loads_libraries": False}
-    base = exact(make_record, "memory", 100.0, facts=alike)
-    assert decide([base], [exact(make_record, "memory", 150.0, facts=alike)], other).verdict is Verdict.SLOWER
-    head = exact(make_record, "memory", 150.0, facts=alike | {fact: not alike[fact]})
+    base = exact(make_record, "memory", 2.0**30, facts=alike)
+    assert decide([base], [exact(make_record, "memory", 1.5 * 2**30, facts=alike)], other).verdict is Verdict.SLOWER
+    head = exact(make_record, "memory", 1.5 * 2**30, facts=alike | {fact: not alike[fact]})
     decision = decide([base], [head], other)
     assert (decision.verdict, decision.code) == (Verdict.INCOMPARABLE, "other_start")
 
@@ -136,9 +135,22 @@ def test_the_figure_that_decides_is_the_one_that_is_named(after, verdict, figure
     assert figures in decision.reason
 
 
-def test_an_error_that_appears_from_zero_is_worse(make_record, other):
-    decision = decide([exact(make_record, "parity", 0.0)], [exact(make_record, "parity", 1e-6)], other)
-    assert decision.verdict is Verdict.SLOWER
+def test_an_error_that_appears_from_zero_is_worse_where_it_is_a_share_of_its_bound(make_record, other):
+    def row(error, bound=None):
+        outputs = (OutputError(name="y", relative_l2=error, yardstick=0, bound=bound or 1, max_abs=0, cosine=1),)
+        compared = Parity(passed=True, reference="float64", batches=4, outputs=outputs) if bound else None
+        return exact(make_record, "parity", error, parity=compared)
+
+    assert decide([row(0.0)], [row(1e-6)], other).verdict is Verdict.SLOWER  # an old row that tells no bound
+    assert decide([row(0.0, bound=1e-6)], [row(1e-6, bound=1e-6)], other).verdict is Verdict.SLOWER
+    assert decide([row(0.0, bound=1e-3)], [row(1e-6, bound=1e-3)], other).verdict is Verdict.SAME
+
+
+def test_memory_is_compared_from_a_step_of_the_device_on(make_record, other):
+    mib = 2.0**20
+    for before, after, verdict in ((0.0, 4096.0, Verdict.SAME), (100 * mib, 103 * mib, Verdict.SLOWER)):
+        decision = decide([exact(make_record, "memory", before)], [exact(make_record, "memory", after)], other)
+        assert decision.verdict is verdict
 
 
 def test_a_build_from_the_cache_tells_no_build_time(make_record, other):

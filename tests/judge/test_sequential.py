@@ -96,6 +96,33 @@ def test_inconclusive_states_what_could_have_been_found():
     assert "would be found in 95% of runs" in answer.reason
 
 
+def test_an_odd_pair_or_two_in_twenty_do_not_deny_that_the_rest_are_the_same():
+    odd, rest = pairs(0.0, 0.004, 8), pairs(0.0, 0.004, 12, seed=1)
+    odd[3] += 0.10
+    answer = GATE.update({"a": odd + rest})["a"]
+    assert (answer.verdict, answer.code) == (Verdict.SAME, "within_margin")
+    assert "over 20 pairs, 2 cut at either end, lies within the margin of 1%" in answer.reason
+    assert answer.interval.high < 1.01
+    untrimmed = Sequential(JudgeSettings(trimmed_share=0))
+    assert untrimmed.update({"a": odd + rest})["a"].verdict is Verdict.INCONCLUSIVE
+    odd[5] += 0.10
+    rest[5] += 0.10
+    assert GATE.update({"a": odd + rest})["a"].verdict is Verdict.INCONCLUSIVE
+
+
+def test_the_mean_and_the_trimmed_mean_share_the_rate_of_the_second_look():
+    confident = [GATE._same_confidence(share) for share in (1 - SETTINGS.trimmed_share, SETTINGS.trimmed_share)]
+    spent = sum((1 - confidence) / 2 for confidence in confident)
+    assert spent == pytest.approx(SETTINGS.false_same_rate / 2)
+
+
+def test_a_suite_that_passes_is_counted():
+    quiet = run(Scenario("quiet", (normal(0.003),) * 3), SETTINGS, suites=20, seed=1)
+    noisy = run(Scenario("noisy", (normal(0.003), normal(0.05))), SETTINGS, suites=20, seed=1)
+    assert quiet.suites_passed == 1
+    assert noisy.suites_passed < 0.2
+
+
 def test_a_win_smaller_than_the_margin_passes_as_not_slower_unless_wins_must_be_explained():
     suite = {"a": pairs(-0.009, 0.006, 8) + pairs(-0.009, 0.006, 12)}
     assert GATE.update(suite)["a"].code == "not_slower"
@@ -207,6 +234,7 @@ def test_the_family_wise_rate_holds_where_every_case_sits_exactly_at_its_margin(
     """The least favourable truth; a level of 10% makes the rate large enough to be seen."""
     loud = JudgeSettings(false_failure_rate=0.1)
     rates = run(Scenario("at the margin", (normal(0.005, 0.01),) * 10), loud, suites=400, seed=4)
+    assert rates.unchanged_same < loud.false_same_rate + 0.01  # three standard errors of 4,000 cases
     assert rates.suite_false_failure < 0.145
     assert rates.suite_false_failure > 0.02
 

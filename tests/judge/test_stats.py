@@ -11,7 +11,14 @@ from scipy import signal, stats
 
 from trtgate.errors import MeasurementError
 from trtgate.judge import verdict
-from trtgate.judge.stats import PairEstimate, effective_count, excess_spread, median_interval, paired_ratio
+from trtgate.judge.stats import (
+    PairEstimate,
+    effective_count,
+    excess_spread,
+    median_interval,
+    paired_ratio,
+    trimmed_interval,
+)
 
 TIMES = st.floats(1e-6, 1.0)
 ROUNDS = st.integers(5, 60)
@@ -185,3 +192,33 @@ def test_a_spread_is_told_where_it_is_beyond_the_limit():
     assert excess_spread([0.0, 0.0, 0.0, 1.0, 1.0], 0.25) == float("inf")
     with pytest.raises(MeasurementError):
         excess_spread([1.0, 2.0], 0.25)
+
+
+def test_equal_ratios_of_unequal_times_are_ties_whatever_the_last_bit_says():
+    candidate = np.array([1.0, 0.25, *[0.125] * 7])
+    baseline = np.array([0.5, 1.0, *[0.5] * 7])
+    plain, doubled = paired_ratio(candidate, baseline, 0.95), paired_ratio(candidate, 2 * baseline, 0.95)
+    assert doubled.low == pytest.approx(2 * plain.low)
+    assert doubled.high == pytest.approx(2 * plain.high)
+
+
+def test_a_trimmed_interval_is_yuens_and_never_narrower_than_the_least_spread_allows():
+    ratios = np.random.default_rng(3).normal(0.004, 0.01, 20)
+    found, cut = trimmed_interval(ratios, 0.001, 0.99)
+    ordered = np.sort(ratios)
+    winsorised = np.clip(ratios, ordered[2], ordered[-3])
+    reach = stats.t.ppf(0.995, 15) * winsorised.std(ddof=1) / (0.8 * np.sqrt(20))
+    assert cut == 2
+    middle = stats.trim_mean(ratios, 0.1)
+    assert np.log([found.low, found.estimate, found.high]) == pytest.approx([middle - reach, middle, middle + reach])
+    equal, _ = trimmed_interval([0.0] * 20, 0.001, 0.99)
+    assert np.log(equal.high) == pytest.approx(stats.t.ppf(0.995, 15) * 0.001 / np.sqrt(20))
+
+
+@given(st.lists(st.floats(-0.1, 0.1), min_size=20, max_size=20), st.floats(0.1, 10))
+def test_two_wild_pairs_at_either_end_change_nothing_of_a_trimmed_interval(ratios, wild):
+    ordered = sorted(ratios)
+    wilder = [*ordered[:-2], ordered[-2] + wild, ordered[-1] + wild]
+    assert trimmed_interval(wilder, 0.001, 0.99) == trimmed_interval(ordered, 0.001, 0.99)
+    flipped, _ = trimmed_interval([-ratio for ratio in ratios], 0.001, 0.99)
+    assert flipped.low == pytest.approx(1 / trimmed_interval(ratios, 0.001, 0.99)[0].high)

@@ -121,6 +121,18 @@ def answer() -> Answer:
     return YES
 
 
+def broken(*, cuda: bool) -> str:
+    """Why a TensorRT that is installed or chosen cannot be used; empty where it can, or is not here at all.
+
+    Args:
+        cuda: whether a GPU is to run it. Without one some of its libraries refuse to load, as they should.
+    """
+    if not (installed() or os.environ.get(CHOICE_VARIABLE)):
+        return ""
+    found = answer() if cuda else installed_answer()
+    return "" if found else found.reason
+
+
 def load() -> Any:
     """The module of the flavour in use.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,11 +13,13 @@ from trtgate.artefacts import make_cache
 from trtgate.case import Case, Quantity
 from trtgate.errors import StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
-from trtgate.gate.member import Station
+from trtgate.gate.folder import TREES, gate_folder
+from trtgate.gate.gpu_lock import whole_gpu
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.session import Session
 from trtgate.gate.sides import Side, SideError
+from trtgate.gate.station import Station
 from trtgate.policy import Policy
 from trtgate.report import outputs
 
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace) -> GateOutcome:
         UsageError: a ref, folder, case or quantity does not exist.
         SideError: the base cannot be set up or imported.
         NothingComparedError: no case runs on either side.
-        EnvironmentInvalidError: the sides see different machines.
-        StorageError: cache, samples or a report cannot be written.
+        EnvironmentInvalidError: the sides see different machines, or another gate keeps the GPU.
+        StorageError: the cache cannot be written; or samples or a report, where the gate would pass.
     """
     here = Path.cwd()
     cache = args.cache.absolute()
@@ -64,29 +65,44 @@ def run(args: argparse.Namespace) -> GateOutcome:
         Case.parse(text)
     wanted = [_quantity(text) for text in args.quantity]
     make_cache(cache)
-    base = sides.resolve(args.base, plan.BASE, cache, here)
-    head = sides.resolve(args.head, plan.HEAD, cache, here)
-    policy, head_policy = _policies(args.policy, base, head, here)
-    _set_up((base, head), policy.gate.setup)
-    device = _device() if args.device == "auto" else args.device
-    samples = SampleFile.added_to(args.samples.absolute()) if args.samples else None
-    with _fresh_folder(cache) as scratch:
+    with gate_folder(cache) as scratch:
+        base = sides.resolve(args.base, plan.BASE, scratch / TREES, here)
+        head = sides.resolve(args.head, plan.HEAD, scratch / TREES, here)
+        policy, head_policy = _policies(args.policy, base, head, here)
+        _set_up((base, head), policy.gate.setup)
+        device = _device() if args.device == "auto" else args.device
         session = Session(
             base=base,
             head=head,
             policy=policy,
             quantities=plan.quantities_of(policy.gate, wanted, device),
             wanted=plan.Wanted(policy.gate, head_policy, device, tuple(args.case)),
-            station=Station.of(policy, device, Path(scratch), cache, cache / "gate_logs" / Path(scratch).name),
+            station=Station.of(
+                policy,
+                device,
+                scratch,
+                shared=cache,
+                logs=cache / "gate_logs" / scratch.name,
+                crews=policy.gate.crews_at_once,
+            ),
             say=_say,
-            samples=samples,
+            asked=frozenset(args.case or (*policy.gate.cases, *head_policy.gate.cases)),
+            samples=SampleFile.added_to(args.samples.absolute()) if args.samples else None,
             seed=args.seed,
         )
-        result = session.run()
-    outputs.write(result.sheet(policy.judge), args)
-    if session.samples_lost is not None:
-        raise session.samples_lost  # only now: the verdict is told, and what was asked for is not all there
-    return result.outcome(policy.judge)
+        with whole_gpu(_gpu(device), _say):
+            result = session.run()
+    outcome = result.outcome(policy.judge)
+    lost = session.samples_lost
+    try:
+        outputs.write(result.sheet(policy.judge), args)
+    except StorageError as error:
+        lost = error
+    if lost is not None:
+        if outcome is GateOutcome.PASS:
+            raise lost  # what was asked for is not all there: that is no pass
+        print(f"trtgate: {lost}", file=sys.stderr)  # the verdict counts for more than a file
+    return outcome
 
 
 def _quantity(text: str) -> Quantity:
@@ -136,20 +152,16 @@ def _set_up(both: Iterable[Side], command: Sequence[str]) -> None:
             )
 
 
+def _gpu(device: str) -> str | None:
+    from trtgate.measure.device import gpu_uuid
+
+    return gpu_uuid() if device == "cuda" else None
+
+
 def _device() -> str:
     from trtgate.measure.device import cuda_problem
 
     return "cpu" if cuda_problem() else "cuda"
-
-
-def _fresh_folder(cache: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for this gate's engines, empty at first: an engine of an earlier run would hide what a change does."""
-    try:
-        return tempfile.TemporaryDirectory(prefix="gate-", dir=cache, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise StorageError(
-            f"{cache} cannot be written ({error.strerror}).", "Name a writable folder with --cache."
-        ) from None
 
 
 def _say(text: str) -> None:

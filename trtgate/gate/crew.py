@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from trtgate.errors import EnvironmentInvalidError, TrtgateError
-from trtgate.gate.member import Block, Build, Member, Station
+from trtgate.gate.member import Block, Build, Member
 from trtgate.gate.sides import Side
+from trtgate.gate.station import Station
 from trtgate.gate.turns import balanced
 
 _log = logging.getLogger(__name__)
@@ -152,6 +153,18 @@ class Crew:
             # The pauses of measure.timing: long enough for the clocks to come back, soon enough not to cool down.
             time.sleep(min(_FIRST_PAUSE_S * 2 ** (len(taken.discarded) - 1), _LONGEST_PAUSE_S))
         return taken
+
+    def failures_of(self, contest: Contest, labels: Collection[str], rounds: int) -> dict[str, TrtgateError]:
+        """Whether these seats too cannot warm up and give a block, after the contest ended early: by seat, why."""
+        failures: dict[str, TrtgateError] = {}
+        for seat in contest.seats:
+            member = self.members[seat.role]
+            if seat.label in labels and not (
+                member.warm_up(seat.build.name, contest.quantity)
+                and member.sample(seat.build.name, contest.quantity, rounds)
+            ):
+                failures[seat.label] = member.failures[seat.build.name]
+        return failures
 
     def close(self) -> None:
         """End all processes."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trtgate.case import Quantity
 from trtgate.errors import EnvironmentInvalidError, OutOfDeviceMemoryError, StorageError, TrtgateError
 from trtgate.gate.crew import Taken
-from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN
+from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN, builds_differ
 from trtgate.gate.stated import Stated
-from trtgate.judge.environment import environment_valid
+from trtgate.judge.environment import environment_valid, repeats_well
 from trtgate.judge.pairs import log_ratio
-from trtgate.judge.presence import judge_absence, judge_disturbed
+from trtgate.judge.presence import judge_absence, judge_disturbed, judge_skipped
 from trtgate.judge.sequential import NeedMore, Sequential
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy import Policy
@@ -33,7 +33,7 @@ class Evidence:
         policy: margins and error rates.
         quantities: what is judged.
         settled: decisions that no further pair can change: a case that only one side can measure.
-        skipped: by case, why neither side can run it here.
+        skipped: by case that nobody asked for by name, why neither side can run it here.
         identities: by role, machine and stack.
         notes: what a reader should know of the machine.
     """
@@ -44,6 +44,7 @@ class Evidence:
     skipped: dict[str, str] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _broken_off: str = ""
     _environments: list[Environment] = field(default_factory=list)
     _cases: list[str] = field(default_factory=list)
     _ratios: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {CHANGE: {}, AA: {}})
@@ -61,6 +62,11 @@ class Evidence:
     def paired(self) -> tuple[Quantity, ...]:
         """The judged quantities of which every pair of processes has one ratio."""
         return tuple(quantity for quantity in self.quantities if quantity in (*TIMED, Quantity.BUILD))
+
+    @property
+    def pairs_a_build(self) -> int:
+        """Pairs that share each engine build; where nothing is timed, pairs are there for their builds alone."""
+        return self.policy.gate.renew_build_every if self.paired else 1
 
     def identify(self, role: str, identity: Mapping[str, Any]) -> None:
         """Note machine and stack of a side.
@@ -82,11 +88,23 @@ class Evidence:
         changed = [name for name in type(base).model_fields if getattr(base, name) != getattr(head, name)]
         self.notes += [f"{name}: {getattr(base, name)} -> {getattr(head, name)}" for name in changed]
 
-    def survey(self, base: Mapping[str, str], head: Mapping[str, str]) -> None:
-        """Take in which cases the sides can run: by case the reason why not, empty where it can."""
+    def survey(self, base: Mapping[str, str], head: Mapping[str, str], owed: Collection[str] = ()) -> bool:
+        """Take in which cases the sides can run.
+
+        Args:
+            base: by case the reason why the base cannot, empty where it can.
+            head: the same of the head.
+            owed: cases without which there is no pass. Of the others, which neither side can run, a note is enough.
+
+        Returns:
+            Whether any case can be run by either side.
+        """
         for case in base:
             if base[case] and head[case]:
-                self.skipped[case] = base[case]
+                if case in owed:
+                    self._settle(case, judge_skipped(base[case]))
+                else:
+                    self.skipped[case] = base[case]
                 continue
             absence = judge_absence(base[case], head[case])
             if absence is None:
@@ -96,19 +114,20 @@ class Evidence:
                     self._ratios[AA][case, quantity] = []
             else:
                 self._settle(case, absence)
+        return not all(base[case] and head[case] for case in base)
 
-    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
-        """Take in what an engine build says of itself.
+    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Mapping[str, Any] | None) -> str:
+        """Take in what an engine build says of itself, and how right it is; None where an earlier pair proved that.
 
         Returns:
             Why its outputs are wrong; empty where they are right.
         """
-        found = Parity.model_validate(parity)
+        found = Parity.model_validate(parity) if parity is not None else None
         self._stated.built(case, role, facts, found)
-        return "" if found.passed else f"its outputs are wrong: {found.message}"
+        return "" if found is None or found.passed else f"its outputs are wrong: {found.message}"
 
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
-        """Take in what the optimiser made of a case; the first build of a side speaks for it."""
+        """Take in what the optimiser made of one build of a case."""
         self._stated.inspected(case, role, census)
 
     def renewed(self, case: str, builds: Mapping[str, Mapping[str, Any]]) -> None:
@@ -136,7 +155,9 @@ class Evidence:
         """Close a case that could not be built, proven or timed; by role what was wrong. Without problems nothing."""
         if not problems:
             return
-        disturbed = [error for role, error in problems.items() if role not in (BASE, HEAD) or _machines_fault(error)]
+        # A twin that fails where the base does not: the same code, so that it is not the code's fault.
+        twins = TWIN in problems and BASE not in problems
+        disturbed = [error for role, error in problems.items() if (twins and role == TWIN) or _machines_fault(error)]
         if disturbed:
             self._settle(case, judge_disturbed(str(disturbed[0])))
             return
@@ -156,6 +177,10 @@ class Evidence:
         if taken.host_bound and note not in self.notes:
             self.notes.append(note)
 
+    def broken_off(self, problem: str) -> None:
+        """Take in that no further pair can be had. What is decided stays; what is open is no verdict on the code."""
+        self._broken_off = problem
+
     def observe(self, environment: Mapping[str, Any] | None) -> None:
         """Take in the state of the device as one process saw it."""
         if environment is not None:
@@ -173,10 +198,8 @@ class Evidence:
 
     def open_cases(self) -> list[str]:
         """Cases that want more pairs."""
-        if not any(self._ratios[CHANGE].values()):
-            return list(self._cases)
         wanting = {key[0] for key, answer in self._answers().items() if isinstance(answer, NeedMore)}
-        return [case for case in self._cases if case in wanting]
+        return [case for case in self._cases if case in wanting or self._builds_wanted(case)]
 
     def is_open(self, case: str) -> bool:
         """Whether a case is still to be measured."""
@@ -184,7 +207,19 @@ class Evidence:
 
     def pairs_wanted(self) -> int:
         """Pairs of processes that the judge still wants, 0 when everything is decided."""
-        return max((a.pairs for a in self._answers().values() if isinstance(a, NeedMore)), default=0)
+        timed = max((a.pairs for a in self._answers().values() if isinstance(a, NeedMore)), default=0)
+        return max([timed, *map(self._builds_wanted, self._cases)])
+
+    def _builds_wanted(self, case: str) -> int:
+        """Engine builds that are still missing before what a build states of itself is no luck."""
+        stated = [quantity for quantity in self.quantities if quantity not in self.paired]
+        if not stated:
+            return 0
+        alike = not builds_differ(case) and Quantity.MEMORY not in stated
+        enough = 1 if alike else self.policy.gate.builds
+        if self.paired:  # what is timed brings builds of its own, and may be decided after so many
+            enough = min(enough, -(-self.policy.judge.first_pairs // self.pairs_a_build))
+        return max(0, enough - self._stated.builds_made(case))
 
     def environment(self) -> Decision | None:
         """The judge's word on the A/A arm; None where nothing was timed.
@@ -195,7 +230,10 @@ class Evidence:
 
     def _fitness(self, quantities: Iterable[Quantity]) -> Decision | None:
         arm = {_text(key): ratios for key, ratios in self._ratios[AA].items() if key[1] in quantities}
-        return environment_valid(arm, self.policy.judge, self._margins()) if arm else None
+        steady = {_text(key) for key in self._ratios[AA] if repeats_well(*key)}
+        found = environment_valid(arm, self.policy.judge, self._margins(), steady) if arm else None
+        missing = found is not None and found.code == "aa_missing"
+        return judge_disturbed(self._broken_off) if missing and self._broken_off else found
 
     def decisions(self) -> dict[Key, Decision]:
         """Every decision, timed and stated, in the order of the cases."""
@@ -207,13 +245,19 @@ class Evidence:
                 made[key] = Decision(Verdict.INVALID, fitness.code, fitness.reason)
             elif isinstance(answer, Decision):
                 made[key] = answer
+            elif self._broken_off:
+                made[key] = judge_disturbed(self._broken_off)
             else:
                 made[key] = Decision(Verdict.INCONCLUSIVE, "unfinished", f"The gate ended early: {answer.reason}.")
-        return made | self._stated.decisions(self._cases)
+        stated = self._stated.decisions(self._cases)
+        for key in stated if self._broken_off else ():
+            if self._builds_wanted(key[0]):
+                stated[key] = judge_disturbed(self._broken_off)
+        return made | stated
 
     def remarks(self) -> list[str]:
         """What a reader should know of the machine and of what was not judged, one sentence each."""
-        shared = self.policy.gate.renew_build_every
+        shared = self.pairs_a_build
         told = [f"{shared} pairs share each engine build: the luck of a build may decide."] if shared > 1 else []
         return [*self.notes, *told, *self._stated.notes(self._cases), *self._observations()]
 

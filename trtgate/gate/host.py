@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trtgate.backends import cuda_device
+from trtgate.backends import cuda_device, trt_runtime
 from trtgate.backends import registry as backends
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.case import Case, Execution, Quantity
@@ -26,6 +28,7 @@ from trtgate.measure import compute_share
 from trtgate.measure import device as devices
 from trtgate.measure import parity as parity_of
 from trtgate.measure.inspect_case import inspect_case
+from trtgate.measure.kept_reference import kept_reference
 from trtgate.measure.memory import measure_build
 from trtgate.measure.placement import on_stream, place
 from trtgate.measure.timing import BuildStopwatch, Sampler
@@ -58,6 +61,7 @@ class Host:
         measure: fields of `MeasureSettings`, equal on both sides.
         parity: fields of `ParitySettings`.
         calibration: fields of `CalibrationSettings`.
+        provers: processes that prove their cases at the same time on this machine.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Host:
         measure: dict[str, Any],
         parity: dict[str, Any],
         calibration: dict[str, Any],
+        provers: int = 1,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendAbsentError(
@@ -84,14 +89,21 @@ class Host:
         self._inners: dict[str, Runner] = {}  # by case id, what its lengthened runners share
         self._last_workload: Workload | None = None
         self._monitor = devices.Monitor(self._device)
+        self._provers = provers
 
     def describe(self) -> dict[str, Any]:
         """Machine and stack of this side, and the workloads that its code registers."""
         return {"identity": devices.identity().model_dump(mode="json"), "workloads": workloads.known().to_json()}
 
     def survey(self, cases: list[str]) -> dict[str, Any]:
-        """Which cases this side can run, and why not the others: ``{"cases": {id: reason or ""}}``."""
-        return {"cases": {text: self._why_not(text) for text in cases}}
+        """What this side can run.
+
+        Returns:
+            ``cases``: by id why not, empty where it can; ``broken_tensorrt``: why a TensorRT that is installed here
+            cannot be used, empty where it can or is absent.
+        """
+        broken = trt_runtime.broken(cuda=self._device.type == "cuda")
+        return {"cases": {text: self._why_not(text) for text in cases}, "broken_tensorrt": broken}
 
     def build(self, name: str, case: str, busy: int | None = None) -> dict[str, Any]:
         """Build a case, bind its inputs and run it once.
@@ -139,8 +151,8 @@ class Host:
         entry = self._entry(name)
         workload = self._workload(entry.case)
         context = self._context(BuildStopwatch())
-        with tf32.scope(entry.case.precision):
-            reference = parity_of.reference(workload, entry.case, self._parity, context)
+        with tf32.scope(entry.case.precision), self._share_of_the_cores():
+            reference = kept_reference(workload, entry.case, self._parity, context)
             found = parity_of.compare(entry.runner, reference, self._parity, entry.case, workload, context)
             # Timing uses one fixed batch, whatever the comparison bound last.
             inputs = workload.inputs(entry.case.batch, entry.case.sequence, _TIMING_SEED)
@@ -219,6 +231,20 @@ class Host:
     def is_lost(self) -> bool:
         """Whether the GPU context is broken for good."""
         return cuda_device.is_lost()
+
+    @contextlib.contextmanager
+    def _share_of_the_cores(self) -> Iterator[None]:
+        """Fewer threads on a CPU that others use too: threads that wait for a core spin, and all take 100 times longer.
+
+        Nothing is timed inside, and the threads of what is timed stay as they were.
+        """
+        before = torch.get_num_threads()
+        if self._device.type == "cpu":
+            torch.set_num_threads(max(1, before // self._provers))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _context(self, stopwatch: BuildStopwatch) -> BuildContext:
         return BuildContext(self._device, self._stream, self._cache, stopwatch, self._calibration)

@@ -7,58 +7,18 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trtgate.errors import StorageError, TrtgateError
 from trtgate.gate.client import Worker, WorkerLostError, side_environment
 from trtgate.gate.sides import Side, SideError
+from trtgate.gate.station import Station
 from trtgate.workloads.known import Known
 
-if TYPE_CHECKING:
-    from trtgate.policy import Policy
-
-# What the same code makes the same each time: ONNX files, calibrated models, and the extension that calibrates them.
-_SHARED_BY_BUILDS = ("onnx", "quantised", "torch_extensions")
+# What the same code makes the same each time: ONNX files, calibrated models, the extension that calibrates them, and
+# what outputs are held to.
+_SHARED_BY_BUILDS = ("onnx", "quantised", "torch_extensions", "references")
 _START_LIMIT_S = 300.0  # importing torch takes 4 s on a quiet machine; a cold network disk takes minutes
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """How the workers of a gate are set up, equal for all sides.
-
-    Attributes:
-        device: ``cuda`` or ``cpu``.
-        cache: folder for engines; every side and every build has its own below it.
-        shared: folder for what no build shapes: trained weights, datasets.
-        logs: folder for what workers print.
-        measure: fields of `MeasureSettings`.
-        parity: fields of `ParitySettings`.
-        calibration: fields of `CalibrationSettings`.
-        timeout_s: longest wait for one reply.
-    """
-
-    device: str
-    cache: Path
-    shared: Path
-    logs: Path
-    measure: Mapping[str, Any]
-    parity: Mapping[str, Any]
-    calibration: Mapping[str, Any]
-    timeout_s: float
-
-    @classmethod
-    def of(cls, policy: Policy, device: str, cache: Path, shared: Path, logs: Path) -> Station:
-        """A set-up in which both sides measure, prove and calibrate as a policy says."""
-        return cls(
-            device=device,
-            cache=cache,
-            shared=shared,
-            logs=logs,
-            measure=policy.measure.model_dump(mode="json"),
-            parity=policy.parity.model_dump(mode="json"),
-            calibration=policy.calibration.model_dump(mode="json"),
-            timeout_s=policy.gate.timeout_seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +65,7 @@ class Member:
         failures: by runner name, why it can no longer be measured in this pair.
         identity: machine and stack, once it has started.
         workloads: what its code registers, once it has started.
+        broken_tensorrt: why the TensorRT of this side cannot be used although it is installed; known once surveyed.
     """
 
     role: str
@@ -116,6 +77,7 @@ class Member:
     failures: dict[str, TrtgateError] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
     workloads: Known = field(default_factory=lambda: Known.from_json(None))
+    broken_tensorrt: str = ""
     _worker: Worker | None = None
     _builds: dict[str, Build] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
@@ -143,6 +105,7 @@ class Member:
                 measure=dict(self.station.measure),
                 parity=dict(self.station.parity),
                 calibration=dict(self.station.calibration),
+                provers=self.station.provers,
             )
         except WorkerLostError as error:
             self.close()
@@ -160,9 +123,11 @@ class Member:
         self.workloads = Known.from_json(described.get("workloads"))  # an older worker tells nothing of them
 
     def survey(self, cases: Iterable[str]) -> dict[str, str]:
-        """Why the side cannot run each case; empty where it can."""
-        answer: dict[str, str] = self._require().call("survey", self.station.timeout_s, cases=list(cases))["cases"]
-        return answer
+        """Why the side cannot run each case; empty where it can. Sets `broken_tensorrt`."""
+        answer = self._require().call("survey", self.station.timeout_s, cases=list(cases))
+        self.broken_tensorrt = answer.get("broken_tensorrt", "")  # an older worker does not tell
+        reasons: dict[str, str] = answer["cases"]
+        return reasons
 
     def build(self, builds: Iterable[Build]) -> None:
         """Build runners one after the other; what fails is noted in `failures` and the rest go on."""
@@ -232,7 +197,7 @@ class Member:
         return self.station.cache / self.role / f"build{self.generation}"
 
     def _cache(self) -> Path:
-        """The folder of this generation's builds; what knows no luck and takes long is made once a side.
+        """The folder of this generation's builds; what knows no luck and takes long is made once a side, for all roles.
 
         Raises:
             StorageError: it cannot be made.
@@ -240,8 +205,8 @@ class Member:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for name in _SHARED_BY_BUILDS:
-                kept, link = self._folder.parent / name, self._folder / name
-                kept.mkdir(exist_ok=True)
+                kept, link = self.station.cache / f"of-{self.side.label}" / name, self._folder / name
+                kept.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError):  # of an earlier process of this generation
                     link.symlink_to(kept.absolute(), target_is_directory=True)
         except OSError as error:

@@ -104,6 +104,11 @@ def quantities_of(settings: GateSettings, wanted: Sequence[Quantity], device: st
     return judged
 
 
+def builds_differ(case: str) -> bool:
+    """Whether two builds of one case may differ by luck, in tactics or in generated code; eager PyTorch builds none."""
+    return Case.parse(case).backend is not BackendName.EAGER
+
+
 def contests_of(cases: Iterable[str], quantities: Iterable[Quantity]) -> list[Contest]:
     """Base and head take turns, and a twin of the base with them: the A/A arm sees what the judged arm sees."""
     quantities = tuple(quantities)

@@ -23,7 +23,7 @@ class GateResult:
         head: the side that is judged.
         decisions: by case and quantity.
         environment: the judge's word on the A/A arm, None where nothing was timed.
-        skipped: by case, why neither side can run it here.
+        skipped: by case that nobody asked for by name, why neither side can run it here.
         notes: what a reader should know of the machine.
         identity: machine and stack of the base.
         pairs: pairs of processes that were run.
@@ -73,6 +73,7 @@ class GateResult:
             machine=f"{self.identity.folder}, {self.pairs} pairs of processes",
             notes=(*self.notes, *skipped),
             elapsed_s=self.elapsed_s,
+            skipped=dict(self.skipped),
         )
 
 

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trtgate.case import Quantity
+from trtgate.case import Case, Quantity
 from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, TrtgateError
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
-from trtgate.gate.member import Member, Station
-from trtgate.gate.plan import BASE, HEAD, TWIN, Wanted, contests_of
+from trtgate.gate.member import Member
+from trtgate.gate.plan import BASE, HEAD, TWIN, Wanted, builds_differ, contests_of
 from trtgate.gate.result import GateResult
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.sides import Side
+from trtgate.gate.station import Station
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import Policy
 
@@ -34,6 +35,7 @@ class Session:
         policy: margins, error rates and numbers of pairs.
         quantities: what is judged.
         wanted: which cases either side is asked for.
+        asked: those of them that somebody named; the rest are the default, which may hold what cannot run here.
         station: set-up of the workers.
         say: told in a few words what is being done.
         samples: takes the raw samples, None to keep none.
@@ -48,6 +50,7 @@ class Session:
     wanted: Wanted
     station: Station
     say: Callable[[str], None]
+    asked: frozenset[str] = frozenset()
     samples: SampleFile | None = None
     seed: int = 0
     samples_lost: StorageError | None = field(default=None, init=False)
@@ -80,10 +83,15 @@ class Session:
                 else:
                     for_each_member(crews, Member.open)
                 self._measure(crews)
+            except TrtgateError as error:
+                if pairs == 0:
+                    raise  # nothing was seen yet: the error is all that there is to tell
+                evidence.broken_off(str(error))
+                break
             finally:
                 for_each_member(crews, Member.close)
             pairs += len(crews)
-            if pairs % self.policy.gate.renew_build_every == 0:
+            if pairs % evidence.pairs_a_build == 0:
                 for_each_member(crews, Member.discard)  # a suite's engines are gigabytes, and nobody uses them again
             wanted = evidence.pairs_wanted()
             if pairs >= self.policy.judge.aa_pairs and self._disturbed():
@@ -107,12 +115,14 @@ class Session:
         the first of a generation that several crews share, since it builds for all of them.
         """
         settings = self.policy.gate
-        every = settings.renew_build_every
+        every = self._evidence.pairs_a_build
         place = first % every
         alone = first == 0 or (every > 1 and place == 0)
         left = every - place if every > 1 else wanted
         count = 1 if alone else min(wanted, left, settings.crews_at_once)
         sides = {BASE: self.base, HEAD: self.head, TWIN: self.base}
+        if self.station.device == "cpu":  # what builds and computes on the same cores would only get in its own way
+            count = min(count, max(1, (os.cpu_count() or 1) // len(sides)))
         return [Crew(pair, pair // every, sides, self.station) for pair in range(first, first + count)]
 
     def _survey(self, crew: Crew) -> None:
@@ -143,8 +153,9 @@ class Session:
             raise
         except TrtgateError as error:
             head_reasons = dict.fromkeys(cases, str(error))
-        self._evidence.survey(base_reasons, head_reasons)
-        if len(self._evidence.skipped) == len(cases):
+        broken = bool(base.broken_tensorrt or head.broken_tensorrt)
+        owed = {case for case in cases if broken and Case.parse(case).backend.needs_tensorrt} | self.asked
+        if not self._evidence.survey(base_reasons, head_reasons, owed):
             raise NothingComparedError(
                 f"None of the {len(cases)} cases runs on the base or on the head; the first because: "
                 f"{next(iter(base_reasons.values()), 'no case was named.')}",
@@ -154,7 +165,7 @@ class Session:
     def _measure(self, crews: Sequence[Crew]) -> None:
         """Build, prove and take turns, a few cases at a time, one crew after the other."""
         evidence = self._evidence
-        fresh = [crew for crew in crews if crew.pair % self.policy.gate.renew_build_every == 0]
+        fresh = [crew for crew in crews if crew.pair % evidence.pairs_a_build == 0]
         for cases in _chunks(evidence.open_cases(), self.policy.gate.cases_at_once):
             contests = contests_of(cases, self.quantities)
             self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
@@ -170,16 +181,21 @@ class Session:
             evidence.observe(crew.members[BASE].environment(family))
 
     def _prove(self, crews: Sequence[Crew], cases: Sequence[str]) -> None:
-        """Parity before time: a case whose outputs are wrong in any build is not timed."""
+        """Parity before time: a case whose outputs are wrong in any build is not timed.
+
+        What is no build (eager PyTorch) computes the same in every process, and is proven in the first pair alone.
+        """
         self.say(f"pair {crews[0].pair + 1}: proving {len(cases)} cases")
         parity: dict[tuple[int, str, str], dict[str, Any] | None] = {}
         census: dict[tuple[int, str, str], dict[str, Any] | None] = {}
 
         def prove(member: Member) -> None:
             for case in cases if member.role != TWIN else ():
-                parity[member.pair, member.role, case] = member.parity(case)
-                # A census takes a build of its own, and knows no luck that matters: the first speaks for its side.
-                if Quantity.OPTIMISATION in self.quantities and member.pair == 0:
+                if member.pair == 0 or builds_differ(case):
+                    parity[member.pair, member.role, case] = member.parity(case)
+                # A census takes a build of its own; layers differ less from build to build than times do.
+                inspected = self.policy.gate.inspected_builds if builds_differ(case) else 1
+                if Quantity.OPTIMISATION in self.quantities and member.generation < inspected:
                     census[member.pair, member.role, case] = member.census(case)
 
         for_each_member(crews, prove)
@@ -187,10 +203,9 @@ class Session:
             problems: dict[str, TrtgateError | str] = {}
             for role in (BASE, HEAD):
                 member = crew.members[role]
-                found = parity[crew.pair, role, case]
-                if found is None or case in member.failures:
+                if case in member.failures:
                     problems[role] = member.failures[case]
-                elif wrong := self._evidence.built(case, role, member.facts[case], found):
+                elif wrong := self._evidence.built(case, role, member.facts[case], parity.get((crew.pair, role, case))):
                     problems[role] = wrong
                 elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)
@@ -208,6 +223,8 @@ class Session:
         taken = crew.take(
             contest, settings.groups, settings.block_rounds, self.policy.measure.max_discarded_blocks, self._rng
         )
+        if taken.failures:  # whoever's turn came first failed first: the other side may fail as well
+            taken.failures |= crew.failures_of(contest, {BASE, HEAD} - taken.failures.keys(), settings.block_rounds)
         if self.samples is not None and self.samples_lost is None:
             try:
                 self.samples.append(taken)

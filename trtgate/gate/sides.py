@@ -7,16 +7,17 @@ does not hold comes from the interpreter's installed packages, which two trees s
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import trtgate
 from trtgate.errors import NothingComparedError, StorageError, UsageError
+from trtgate.gate.git import git, run_git
 
 _PATH = "path:"
 _ENV = "env:"
+_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 class SideError(NothingComparedError):
@@ -70,38 +71,39 @@ def own_root() -> Path:
     return Path(trtgate.__file__).resolve().parent.parent
 
 
-def resolve(spec: str | None, label: str, cache: Path, start: Path) -> Side:
+def resolve(spec: str | None, label: str, trees: Path, start: Path) -> Side:
     """Find what the user named.
 
     Args:
         spec: a git ref, an existing folder, ``path:FOLDER``, ``env:FOLDER`` of a virtual environment, or None for the
             working tree.
         label: ``base`` or ``head``.
-        cache: folder for checkouts.
+        trees: folder for checkouts, of this gate alone.
         start: folder that relative paths and the git repository are looked up from.
 
     Raises:
         UsageError: there is no such ref, folder or environment, or the name could be two of them.
         SideError: git cannot check the ref out.
+        StorageError: there is no room for it.
     """
     if spec is None:
-        top = _git(start, "rev-parse", "--show-toplevel")
+        top = git(start, "rev-parse", "--show-toplevel")
         return Side(label, "the working tree", Path(sys.executable), Path(top) if top else start.resolve())
     if spec.startswith(_ENV):
         return _environment(spec, label, start)
     if spec.startswith(_PATH):
         return _tree(start / spec.removeprefix(_PATH), spec, label)
     folder = start / spec
-    commit = _git(start, "rev-parse", "--verify", "--quiet", f"{spec}^{{commit}}")
+    commit = git(start, "rev-parse", "--verify", "--quiet", f"{spec}^{{commit}}")
     if commit and folder.is_dir() and not Path(spec).is_absolute():
         raise UsageError(
             f"'{spec}' is both a git ref and a folder.", f"Write '{_PATH}{spec}' for the folder or the ref's full name."
         )
     if commit:
-        return Side(label, spec, Path(sys.executable), _check_out(commit, spec, cache, start), commit)
+        return Side(label, spec, Path(sys.executable), _check_out(commit, spec, trees / label, start), commit)
     if folder.is_dir():
         return _tree(folder, spec, label)
-    inside = _git(start, "rev-parse", "--show-toplevel")
+    inside = git(start, "rev-parse", "--show-toplevel")
     raise UsageError(
         f"The {label} '{spec}' is neither a git ref{f' of {inside}' if inside else ''} nor a folder.",
         f"Fetch it first ('git fetch origin {spec}'; CI checkouts are often shallow), or name a folder or "
@@ -113,8 +115,8 @@ def _tree(folder: Path, spec: str, label: str) -> Side:
     if not folder.is_dir():
         raise UsageError(f"The {label} '{spec}' is not a folder.", "Name the folder that holds the side's code.")
     tree = folder.resolve()
-    top = _git(tree, "rev-parse", "--show-toplevel")
-    commit = _git(tree, "rev-parse", "HEAD") if top and Path(top) == tree and not _git(tree, "status", "-s") else ""
+    top = git(tree, "rev-parse", "--show-toplevel")
+    commit = git(tree, "rev-parse", "HEAD") if top and Path(top) == tree and not git(tree, "status", "-s") else ""
     return Side(label, spec, Path(sys.executable), tree, commit or None)
 
 
@@ -130,38 +132,22 @@ def _environment(spec: str, label: str, start: Path) -> Side:
     return Side(label, spec, found.absolute(), None)
 
 
-def _check_out(commit: str, spec: str, cache: Path, start: Path) -> Path:
-    """A detached git worktree of the commit; a clean one from an earlier run is used again."""
-    tree = (cache / "trees" / commit).resolve()
-    if tree.is_dir():
-        if _git(tree, "rev-parse", "HEAD") == commit and _git(tree, "status", "--porcelain") == "":
-            return tree
-        # Someone changed files there, or an earlier checkout was cut short: what it holds is not the commit.
-        _git(start, "worktree", "remove", "--force", str(tree))
+def _check_out(commit: str, spec: str, tree: Path, start: Path) -> Path:
+    """A detached git worktree of the commit."""
     try:
         tree.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"{tree.parent} cannot be made ({error.strerror}).", "Name a writable folder with --cache."
         ) from None
-    done = _run_git(start, "worktree", "add", "--force", "--detach", str(tree), commit)
+    done = run_git(start, "worktree", "add", "--detach", str(tree), commit)
     if done.returncode != 0:
+        full = next((line for line in done.stderr.splitlines() if any(word in line for word in _FULL)), None)
+        if full is not None:
+            raise StorageError(
+                f"'{spec}' cannot be checked out to {tree}: {full.strip()}.",
+                "Free space there, or name another folder with --cache.",
+            )
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SideError(
-            f"git cannot check out '{spec}' ({commit[:12]}): {last}.", "Run 'git worktree prune' and 'git fsck'."
-        )
+        raise SideError(f"git cannot check out '{spec}' ({commit[:12]}): {last}.", "Run 'git fsck'.")
     return tree
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    """What git prints, or the empty string where it fails or is not installed."""
-    done = _run_git(folder, *arguments)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - arguments, no shell
-    except FileNotFoundError:
-        return subprocess.CompletedProcess(command, 127, "", "git is not installed")

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from trtgate.case import Quantity
 from trtgate.gate.plan import BASE, HEAD
-from trtgate.judge.baseline import judge_exact
-from trtgate.judge.optimised import judge_census
+from trtgate.judge.exact import judge_exact, least_figure
+from trtgate.judge.optimised import agreed, judge_census
 from trtgate.judge.presence import judge_absence
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
@@ -43,16 +43,21 @@ class Stated:
     quantities: tuple[Quantity, ...]
     _builds: dict[tuple[str, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     _parity: dict[tuple[str, str], list[Parity]] = field(default_factory=lambda: defaultdict(list))
-    _census: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    _census: dict[tuple[str, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
-    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Parity) -> None:
-        """Take in what one build says of itself."""
+    def built(self, case: str, role: str, facts: Mapping[str, Any], parity: Parity | None) -> None:
+        """Take in what one build says of itself, and how right it is; None where an earlier one proved that for it."""
         self._builds[case, role].append(facts)
-        self._parity[case, role].append(parity)
+        if parity is not None:
+            self._parity[case, role].append(parity)
 
     def inspected(self, case: str, role: str, census: Mapping[str, Any]) -> None:
-        """Take in what the optimiser made of a case; the first build of a side speaks for it."""
-        self._census.setdefault((case, role), census)
+        """Take in what the optimiser made of one build of a case."""
+        self._census[case, role].append(census)
+
+    def builds_made(self, case: str) -> int:
+        """Builds that both sides have told of."""
+        return min(len(self._builds[case, role]) for role in (BASE, HEAD))
 
     def decisions(self, cases: Iterable[str]) -> dict[Key, Decision]:
         """Every quantity of these cases that at least one side has."""
@@ -84,7 +89,8 @@ class Stated:
         absence = judge_absence(*problems)
         if absence is not None or base is None or head is None:
             return absence
-        return judge_exact(base, head, quantity, self.settings.margin_for(case, quantity))
+        least = least_figure(quantity, self.settings, self._parity[case, BASE][0], base.size)
+        return judge_exact(base, head, quantity, self.settings.margin_for(case, quantity), least)
 
     def _figures_of(self, case: str, role: str, quantity: Quantity) -> _Figures | None:
         """The median over the builds: of bytes one figure, of parity one an output; None where no build tells."""
@@ -95,12 +101,16 @@ class Stated:
         return np.array([np.median(figures)]) if figures else None
 
     def _optimised(self, case: str) -> Decision | None:
-        base, head = (self._census.get((case, role)) for role in (BASE, HEAD))
-        if base is None or head is None:
+        builds = list(zip(self._census[case, BASE], self._census[case, HEAD], strict=False))
+        if not builds:
             return Decision(Verdict.INVALID, "not_inspected", "The gate ended before this case was inspected.")
         # A side's own older code may not say whether its backend has layers at all; the other side then speaks for it.
-        lacking = [told.get("unsupported", True) for told in (base, head) if told["facts"] is None]
-        if len(lacking) == len((BASE, HEAD)) and all(lacking):
+        lacking = [told["facts"] is None and told.get("unsupported", True) for pair in builds for told in pair]
+        if all(lacking):
             return None
-        problems = ["" if told["facts"] is not None else told.get("reason", "") for told in (base, head)]
-        return judge_absence(*problems) or judge_census(base["facts"], head["facts"])
+        return agreed([_of_builds(*pair) for pair in builds])
+
+
+def _of_builds(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
+    problems = ["" if told["facts"] is not None else told.get("reason", "") for told in (base, head)]
+    return judge_absence(*problems) or judge_census(base["facts"], head["facts"])

@@ -78,7 +78,9 @@ def _open_host(message: dict[str, Any]) -> Any:
         shared=Path(message["shared"]),
         measure=message["measure"],
         parity=message["parity"],
-        calibration=message.get("calibration", {}),  # an older gate sends none: the defaults, as it always had them
+        # An older gate sends neither: the defaults, and all the cores, as it always had them.
+        calibration=message.get("calibration", {}),
+        provers=message.get("provers", 1),
     )
 
 

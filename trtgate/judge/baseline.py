@@ -11,21 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from trtgate.case import Case, Quantity
 from trtgate.errors import NothingComparedError
 from trtgate.judge.comparability import differences
+from trtgate.judge.exact import judge_exact, least_figure
 from trtgate.judge.multiplicity import holm
 from trtgate.judge.optimised import judge_census
 from trtgate.judge.stats import Interval, median_interval
-from trtgate.judge.verdict import Decision, Verdict, percent, spell
+from trtgate.judge.verdict import Decision, Verdict, spell
 from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Outcome, Record
 
 Key = tuple[str, str]
-_Figures = npt.NDArray[np.float64]
 _TIMES = frozenset({Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT, Quantity.BUILD})
 # Of one run's own median; its standard error is read back from the interval's width.
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
@@ -137,7 +136,9 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
         return Decision(Verdict.INCOMPARABLE, "other_start", reason)
     assert old.series is not None
     assert new.series is not None
-    return judge_exact(old.series.values, new.series.values, new.quantity, settings.margin_for(new.case, new.quantity))
+    before, after = old.series.values, new.series.values
+    least = least_figure(new.quantity, settings, old.parity, before.size)
+    return judge_exact(before, after, new.quantity, settings.margin_for(new.case, new.quantity), least)
 
 
 def _without_a_measurement(old: Record | None, new: Record) -> Decision:
@@ -155,38 +156,6 @@ def _judge_facts(old: Record, new: Record) -> Decision:
         reason = f"The base's record states {', '.join(untold)}; the head's does not."
         return Decision(Verdict.SLOWER, "facts_missing", reason)
     return judge_census(old.facts, new.facts)
-
-
-def judge_exact(before: _Figures, after: _Figures, quantity: Quantity, margin: float) -> Decision:
-    """Bytes and parity errors: no noise model, a margin on each figure; the one that moved most speaks for all.
-
-    Args:
-        before: figures of the base, shape (n,).
-        after: the same figures of the head.
-        quantity: for the unit.
-        margin: as a fraction.
-    """
-    if before.size != after.size or before.size == 0:
-        return Decision(
-            Verdict.SLOWER, "facts_changed", f"{before.size} figures in the base, {after.size} in the head."
-        )
-    grown = np.divide(after, before, out=np.where(after == before, 1.0, np.inf), where=before > 0)
-    best, worst = int(np.argmin(grown)), int(np.argmax(grown))
-    if float(grown[worst]) > 1 + margin:
-        verdict, word, code, at = Verdict.SLOWER, "Worse", "beyond_margin", worst
-    elif float(grown[best]) < 1 / (1 + margin):
-        verdict, word, code, at = Verdict.FASTER, "Better", "beyond_margin", best
-    else:
-        most = worst if grown[worst] * grown[best] >= 1 else best
-        verdict, word, code, at = Verdict.SAME, "Same", "within_margin", most
-    ratio = float(grown[at])
-    moved = f"{_figure(before[at], quantity)} -> {_figure(after[at], quantity)}"
-    reason = f"{word}: {percent(ratio)} ({moved}), margin {margin * 100:g}%."
-    return Decision(verdict, code, reason, Interval(ratio, ratio, ratio, 1.0))
-
-
-def _figure(value: float, quantity: Quantity) -> str:
-    return f"{value:,.0f} bytes" if quantity.unit == "bytes" else f"{value:.3g}"
 
 
 def _noisy_change(old: Record, new: Record, settings: JudgeSettings) -> Decision | _Change:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from trtgate.case import Case, Execution, Quantity
 from trtgate.judge.multiplicity import holm
 from trtgate.judge.stats import PairEstimate
 from trtgate.judge.verdict import Decision, Verdict, spell
@@ -15,21 +16,30 @@ _CONFIDENCE = 0.95
 _ADVICE = "Wait until nothing else runs here, and lock the clocks of the GPU, or of the CPU where that computes."
 
 
+def repeats_well(case: str, quantity: Quantity) -> bool:
+    """Whether a fit machine repeats this figure well: the GPU's time for a graph, which no host disturbs."""
+    return quantity is Quantity.DEVICE and Case.parse(case).execution is Execution.GRAPH
+
+
 def environment_valid(
     aa_pairs: Mapping[str, Sequence[float]],
     settings: JudgeSettings,
     margins: Mapping[str, float] | None = None,
+    steady: Collection[str] = (),
 ) -> Decision:
     """Judge pairs of processes that ran identical code.
 
     Invalid where a case's identical code differs by more than `aa_tolerance` of its margin (Holm over the cases), or
-    where even the steadiest quarter of the cases has intervals wider than `aa_max_half_width_margins` of their margins:
-    one noisy case is that case's affair, noise in all of them is the machine's. Fails closed when the arm did not run.
+    where even the steadiest quarter of the cases that ought to be steady has intervals wider than
+    `aa_max_half_width_margins` of their margins: one noisy case is that case's affair, and so are all of a kind that is
+    noisy on any machine; noise in every one of several steady ones is the machine's. Fails closed when the arm did not
+    run.
 
     Args:
         aa_pairs: for every case its log(second / first) of identical code, one a pair of fresh processes.
         settings: levels and limits.
         margins: margin of each case as a fraction; a case that is not named has the margin of device time.
+        steady: the cases that a fit machine repeats well. Fewer than `aa_fewest_steady` say nothing of the machine.
 
     Returns:
         SAME, or INVALID with the case and the figures that condemn the machine.
@@ -59,9 +69,9 @@ def environment_valid(
             estimate,
         )
     widths = {case: estimate.interval(_CONFIDENCE).half_width for case, estimate in estimates.items()}
-    in_margins = {case: width / margin_of[case] for case, width in widths.items()}
-    steadiest = float(np.quantile(list(in_margins.values()), 0.25))
-    if steadiest > settings.aa_max_half_width_margins:
+    in_margins = {case: width / margin_of[case] for case, width in widths.items() if case in steady}
+    steadiest = float(np.quantile(list(in_margins.values()), 0.25)) if in_margins else 0.0
+    if len(in_margins) >= settings.aa_fewest_steady and steadiest > settings.aa_max_half_width_margins:
         case = min(in_margins, key=in_margins.__getitem__)
         return _invalid(
             "aa_too_wide",

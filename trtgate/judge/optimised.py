@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from trtgate.judge.census import compare_census_facts
@@ -26,6 +28,25 @@ def judge_census(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
     if gained := compare_census_facts(head, base):
         return Decision(Verdict.FASTER, "facts_better", f"Better. The base has: {_listed(gained)}")
     return Decision(Verdict.SAME, "facts_agree", "The optimiser made the same of both.")
+
+
+def agreed(decisions: Sequence[Decision]) -> Decision:
+    """What most pairs of builds say. Two builds of one model may choose other layers, and one pair is then luck.
+
+    Args:
+        decisions: one a pair of builds, base against head; at least one.
+
+    Returns:
+        The first decision of the verdict that more than half of them have; INCONCLUSIVE where there is none.
+    """
+    (verdict, count), *_ = Counter(decision.verdict for decision in decisions).most_common()
+    first = next(decision for decision in decisions if decision.verdict is verdict)
+    if count == len(decisions):
+        return first
+    if 2 * count > len(decisions):
+        return replace(first, reason=f"{first.reason} So it is in {count} of {len(decisions)} pairs of builds.")
+    said = " ".join(f"Builds {place}: {decision.verdict}." for place, decision in enumerate(decisions, start=1))
+    return Decision(Verdict.INCONCLUSIVE, "builds_differ", f"The pairs of builds do not agree. {said}")
 
 
 def _listed(sentences: list[str]) -> str:

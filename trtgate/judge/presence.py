@@ -24,6 +24,11 @@ def judge_absence(base_problem: str, head_problem: str) -> Decision | None:
     return None
 
 
+def judge_skipped(problem: str) -> Decision:
+    """Judge a case that was asked for and that neither side can run here."""
+    return Decision(Verdict.INVALID, "skipped", f"It was asked for, and neither side can run it here: {problem}")
+
+
 def judge_disturbed(problem: str) -> Decision:
     """Judge a case that the machine, not the code, kept from being measured."""
     return Decision(Verdict.INVALID, "disturbed", f"The machine kept it from being measured: {problem}")

@@ -7,7 +7,7 @@ taken from fresh processes and carry nothing over from one to the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,7 @@ class Rates:
         passed_though_slower: truly slower cases that were let through.
         unchanged_same, unchanged_faster, unchanged_inconclusive: verdicts on unchanged cases.
         extended: suites that needed the extension.
+        suites_passed: suites in which every case passed: exit code 0.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Rates:
     unchanged_faster: float | None
     unchanged_inconclusive: float | None
     extended: float
+    suites_passed: float
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
@@ -80,18 +82,80 @@ class Recorded:
 
     Attributes:
         log_ratios: log(head / base), one a recorded pair.
+        swapped: whether either side may be called the base, as where both ran the same code.
     """
 
     log_ratios: tuple[float, ...]
+    swapped: bool = False
 
     def __call__(self, count: int, rng: np.random.Generator) -> _Array:
         """So many of the recorded pairs, in random order."""
-        return rng.choice(self.log_ratios, size=count, replace=count > len(self.log_ratios))
+        drawn = rng.choice(self.log_ratios, size=count, replace=count > len(self.log_ratios))
+        return drawn * rng.choice([-1.0, 1.0], size=count) if self.swapped else drawn
+
+    def again(self, places: _Array, *, swapped: bool) -> Recorded:
+        """Another recording as this one might have been: its pairs, drawn with replacement.
+
+        Args:
+            places: numbers from 0 to below 1, shape (n,), one a pair of the new recording. Cases that were recorded in
+                the same pairs are given the same.
+            swapped: of the new recording.
+        """
+        chosen = (places * len(self.log_ratios)).astype(int)
+        return Recorded(tuple(self.log_ratios[one] for one in chosen), swapped)
 
 
-def from_pairs(log_ratios: Sequence[float] | _Array) -> Draw:
+def from_pairs(log_ratios: Sequence[float] | _Array) -> Recorded:
     """Draw from recorded pairs of one case; what is returned can be sent to another process."""
     return Recorded(tuple(float(ratio) for ratio in log_ratios))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Rates over recordings that might have been made instead: the middle 95%, as (low, high)."""
+
+    suite_false_failure: tuple[float, float]
+    suites_passed: tuple[float, float]
+    found: tuple[float, float] | None
+
+
+def over_recordings(scenario: Scenario, settings: JudgeSettings, recordings: int, suites: int, seed: int) -> Spread:
+    """How far rates depend on the pairs that happened to be recorded: a bootstrap over pairs, then over suites.
+
+    Drawing more suites from the same pairs makes a rate no surer. Unchanged cases are identical code, in which either
+    side may be called the base. What no recorded pair showed, such as one odd pair in a thousand, is in none of it.
+
+    Args:
+        scenario: all of whose cases draw from recorded pairs.
+        settings: as in the gate.
+        recordings: resampled recordings.
+        suites: suites drawn from each.
+        seed: the same seed gives the same answer.
+    """
+    rng = np.random.default_rng(seed)
+    found: list[Rates] = []
+    for number in range(recordings):
+        places = rng.random(max(len(case.log_ratios) for case in _recorded(scenario)))
+        cases = tuple(
+            case.again(places[: len(case.log_ratios)], swapped=place >= scenario.regressed)
+            for place, case in enumerate(_recorded(scenario))
+        )
+        found.append(run(replace(scenario, cases=cases), settings, suites, seed + number))
+    powers = [rates.found for rates in found if rates.found is not None]
+    return Spread(
+        suite_false_failure=_middle([rates.suite_false_failure for rates in found]),
+        suites_passed=_middle([rates.suites_passed for rates in found]),
+        found=_middle(powers) if powers else None,
+    )
+
+
+def _recorded(scenario: Scenario) -> list[Recorded]:
+    return [case for case in scenario.cases if isinstance(case, Recorded)]
+
+
+def _middle(rates: Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> Rates:
@@ -110,11 +174,12 @@ def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> 
     slower = set(names[: scenario.regressed])
     on_changed: list[Decision] = []
     on_unchanged: list[Decision] = []
-    false_suites = extended = 0
+    false_suites = extended = passed = 0
     for _ in range(suites):
         pairs = {name: draw(gate.most_pairs, rng) for name, draw in zip(names, scenario.cases, strict=True)}
         decisions, more = judge(gate, pairs)
         extended += more
+        passed += all(decision.passes(settings) for decision in decisions.values())
         on_changed += [decision for name, decision in decisions.items() if name in slower]
         unchanged = [decision for name, decision in decisions.items() if name not in slower]
         on_unchanged += unchanged
@@ -137,6 +202,7 @@ def run(scenario: Scenario, settings: JudgeSettings, suites: int, seed: int) -> 
         unchanged_faster=_share(on_unchanged, lambda decision: decision.verdict is Verdict.FASTER),
         unchanged_inconclusive=_share(on_unchanged, lambda decision: decision.verdict is Verdict.INCONCLUSIVE),
         extended=extended / suites,
+        suites_passed=passed / suites,
     )
 
 

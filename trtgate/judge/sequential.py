@@ -20,7 +20,7 @@ import numpy as np
 
 from trtgate.errors import MeasurementError
 from trtgate.judge.multiplicity import holm
-from trtgate.judge.stats import PairEstimate
+from trtgate.judge.stats import Interval, PairEstimate, trimmed_interval
 from trtgate.judge.verdict import Decision, Verdict, percent, spell
 from trtgate.policy.judge import JudgeSettings
 
@@ -89,7 +89,8 @@ class Sequential:
         for case, estimate in estimates.items():
             # A case that may have become faster is looked at again, so that an unexplained win gets its name.
             perhaps_faster = self._p(case, estimate, Verdict.FASTER) < self.settings.candidate_level
-            if case not in decided and not perhaps_faster and (same := self._within(case, estimate)):
+            interval = estimate.interval(self._same_confidence())
+            if case not in decided and not perhaps_faster and (same := self._within(case, estimate, interval)):
                 decided[case] = same
         return decided
 
@@ -114,12 +115,24 @@ class Sequential:
                 continue
             if case not in fresh:
                 wanted = self.most_pairs - len(pairs[case])
-                found = spell(first[case].interval(self._same_confidence))
+                found = spell(first[case].interval(self._same_confidence()))
                 answers[case] = NeedMore(wanted, f"{found} after {first[case].count} pairs decides nothing")
                 continue
-            together = self._estimate(pairs[case][: self.most_pairs])
-            answers[case] = self._within(case, together) or self._undecided(case, together)
+            answers[case] = self._last_word(case, pairs[case][: self.most_pairs])
         return answers
+
+    def _last_word(self, case: str, ratios: Sequence[float]) -> Decision:
+        """SAME by the mean of all pairs or by that of the typical ones, which share the rate; or INCONCLUSIVE."""
+        together = self._estimate(ratios)
+        share = self.settings.trimmed_share
+        interval = together.interval(self._same_confidence(1 - share))
+        if same := self._within(case, together, interval):
+            return same
+        if share:
+            trimmed, cut = trimmed_interval(ratios, self.settings.least_pair_sd, self._same_confidence(share))
+            if cut and (same := self._within(case, together, trimmed, f", {cut} cut at either end,")):
+                return same
+        return self._undecided(case, together, interval)
 
     def _confirmed(
         self, first: Mapping[str, PairEstimate], fresh: Mapping[str, PairEstimate], level: float
@@ -171,18 +184,17 @@ class Sequential:
             estimate.count,
         )
 
-    def _within(self, case: str, estimate: PairEstimate) -> Decision | None:
+    def _within(self, case: str, estimate: PairEstimate, interval: Interval, cut: str = "") -> Decision | None:
         """Equivalence (two one-sided tests), or, where wins pass, proof of not being slower.
 
         A case whose whole interval lies beyond the margin on the better side is not the same, even where allowing
         for all cases of the suite keeps it from being a proven win: it is named as a likely one.
         """
-        interval = estimate.interval(self._same_confidence)
         margin = self._margin(case)
         if interval.high >= 1 + margin:
             return None
         resolvable = self._resolvable(case, estimate)
-        found = f"{spell(interval)} over {estimate.count} pairs"
+        found = f"{spell(interval)} over {estimate.count} pairs{cut}"
         if interval.low > 1 / (1 + margin):
             reason = f"Same: {found} lies within the margin of {margin * 100:g}%."
             return Decision(Verdict.SAME, "within_margin", reason, interval, resolvable, estimate.count)
@@ -197,8 +209,7 @@ class Sequential:
         reason = f"Not slower: {found} stays below the margin of {margin * 100:g}%; it may be faster."
         return Decision(Verdict.SAME, "not_slower", reason, interval, resolvable, estimate.count)
 
-    def _undecided(self, case: str, together: PairEstimate) -> Decision:
-        interval = together.interval(self._same_confidence)
+    def _undecided(self, case: str, together: PairEstimate, interval: Interval) -> Decision:
         resolvable = self._resolvable(case, together)
         return Decision(
             Verdict.INCONCLUSIVE,
@@ -227,7 +238,6 @@ class Sequential:
         level = self.settings.false_failure_rate * (1 - self.settings.first_look_share)
         return estimate.resolvable(self.settings.extension_pairs, self._margin(case), level, self.settings.power)
 
-    @property
-    def _same_confidence(self) -> float:
+    def _same_confidence(self, share: float = 1.0) -> float:
         # Two looks may each say SAME, so each gets half of the rate; one-sided, hence the factor of two.
-        return 1 - 2 * (self.settings.false_same_rate / 2)
+        return 1 - 2 * share * (self.settings.false_same_rate / 2)

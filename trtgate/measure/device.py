@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import torch
 
@@ -132,6 +132,14 @@ def cuda_problem() -> str | None:
     """Why PyTorch cannot use a GPU here, in one sentence; None when it can."""
     answer = cuda_answer()
     return None if answer else answer.reason
+
+
+def gpu_uuid() -> str | None:
+    """What names the GPU that torch computes on here, the same for every process of this machine; None without one."""
+    if cuda_problem() is not None:
+        return None
+    properties: Any = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"GPU-{properties.uuid}"
 
 
 def identity() -> Identity:

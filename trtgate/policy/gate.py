@@ -37,11 +37,24 @@ class GateSettings(Section):
         description="pairs that share engine builds; builds differ by luck, and pairs that share one are no longer "
         "independent: more than 1 only where builds take minutes, and the report then says so",
     )
+    builds: int = Field(
+        default=5,
+        ge=1,
+        description="engine builds a side where nothing is timed: the median of five is not decided by two of them. "
+        "Where something is timed every pair of processes has builds of its own",
+    )
+    inspected_builds: int = Field(
+        default=3,
+        ge=1,
+        description="engine builds a side whose layers are told, which takes another build each; a change counts where "
+        "most of them agree",
+    )
     crews_at_once: int = Field(
-        default=2,
+        default=4,
         ge=1,
         le=8,
-        description="pairs whose processes start together; they wait idle for their turn, so only memory limits this",
+        description="pairs whose processes start together; starting and building is most of a gate's time, and they "
+        "wait idle for their turn, so only memory limits this. On a CPU fewer: a core for each process",
     )
     cases_at_once: int = Field(
         default=8, ge=1, description="cases that a process holds at the same time; fewer where GPU memory is short"

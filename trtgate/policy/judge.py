@@ -87,9 +87,26 @@ class JudgeSettings(Section):
     false_same_rate: float = Field(
         default=0.05, gt=0, lt=0.5, description="of one case whose true change is exactly the margin"
     )
+    trimmed_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="of that rate at the second look, spent on the mean without its outermost pairs: one odd pair in "
+        "twenty must not stop a gate",
+    )
     power: float = Field(default=0.95, gt=0.5, lt=1, description="at which a resolvable effect is stated")
     least_pair_sd: float = Field(
         default=0.001, gt=0, description="a smaller sample sd is luck: the smallest measured over 10 pairs is 0.27%"
+    )
+    least_parity_share: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="of the bound on the base's error, which smaller errors count as: exact or a few roundings off is "
+        "all the same",
+    )
+    least_memory_bytes: int = Field(
+        default=2**21, ge=0, description="what less counts as: a device hands memory out in steps of 2 MiB"
     )
     passes: tuple[Literal["same", "faster", "new"], ...] = Field(
         default=("same", "faster"), description="a win is named and passes; leave 'faster' out to have it explained"
@@ -109,6 +126,9 @@ class JudgeSettings(Section):
         gt=0,
         description="interquartile range over median beyond which reports mark a time with '?'; torch.utils.benchmark "
         "calls 25% a significant influence of the environment (_IQR_GROSS_WARN_THRESHOLD) and 10% fluctuation",
+    )
+    aa_fewest_steady: int = Field(
+        default=4, ge=1, description="graphed device times that can condemn a machine: a quarter of fewer is one case"
     )
     margin: MarginSettings = MarginSettings()
     case_margin: tuple[CaseMargin, ...] = ()

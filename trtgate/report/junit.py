@@ -16,7 +16,8 @@ def comparison(sheet: Sheet) -> str:
     """An XML document.
 
     A regression is a failure, and so is a win where the policy wants wins explained. Whatever else the policy does not
-    let through (inconclusive, incomparable, invalid) is an error, since a skip would show as green.
+    let through (inconclusive, incomparable, invalid) is an error, since a skip would show as green. Cases of the
+    default matrix that cannot run on this machine are skipped.
     """
     suite = ET.Element("testsuite", name=_text(sheet.command))
     failures = errors = 0
@@ -27,6 +28,9 @@ def comparison(sheet: Sheet) -> str:
         regressed = entry.decision.verdict in (*REGRESSIONS, Verdict.FASTER)  # this one does not pass
         failures, errors = failures + regressed, errors + (not regressed)
         _problem(test, "failure" if regressed else "error", entry.decision.code, entry.change, entry.decision.reason)
+    for case, reason in sheet.skipped.items():
+        test = ET.SubElement(suite, "testcase", classname="trtgate.skipped", name=_text(case))
+        ET.SubElement(test, "skipped", message=_text(reason))
     invalid = sheet.environment is not None and not sheet.environment.verdict.compared
     if invalid or not sheet.entries:
         test = ET.SubElement(suite, "testcase", classname="trtgate", name="environment" if invalid else "comparison")
@@ -36,6 +40,7 @@ def comparison(sheet: Sheet) -> str:
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(failures))
     suite.set("errors", str(errors))
+    suite.set("skipped", str(len(sheet.skipped)))
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write(sheet: Sheet, args: argparse.Namespace, console: Console | None = None) -> None:
-    """Print a comparison and write the files that were asked for: all that can be written, whatever happens to one.
+    """Print a comparison and write the files that were asked for: all that can be, whatever happens to one.
 
     Args:
         sheet: what was compared.
@@ -36,24 +36,29 @@ def write(sheet: Sheet, args: argparse.Namespace, console: Console | None = None
         console: for the table.
 
     Raises:
-        StorageError: the first form that could not be written; the others are.
+        StorageError: the first form that could not be written; the others are. So it is with any other error, which is
+            then a defect of that form.
     """
     forms: list[tuple[str | None, Callable[[Sheet], str]]] = [
         (args.markdown, markdown.comparison),
         (args.junit, junit.comparison),
         (args.json, _json),
     ]
-    steps = [partial(emit, form(sheet), target) for target, form in forms if target is not None]
+    steps = [partial(_write, form, sheet, target) for target, form in forms if target is not None]
     if all(target != "-" for target, _ in forms):
         steps.insert(0, partial(_show, sheet, console))
-    lost: list[StorageError] = []
+    lost: list[Exception] = []
     for step in steps:
         try:
             step()
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - raised below: what one form stumbles over must not cost the others
             lost.append(error)
     if lost:
         raise lost[0]
+
+
+def _write(form: Callable[[Sheet], str], sheet: Sheet, target: str) -> None:
+    emit(form(sheet), target)
 
 
 def _show(sheet: Sheet, console: Console | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from trtgate.judge.verdict import Decision, Verdict, spell
@@ -59,6 +60,7 @@ class Sheet:
         machine: GPU and stack in one line.
         notes: sentences that belong above the table, such as how much weaker stored runs are.
         elapsed_s: wall time that the comparison took, None where nothing was measured for it.
+        skipped: by case that was not compared and need not be, why; the notes tell it too.
     """
 
     command: str
@@ -70,6 +72,7 @@ class Sheet:
     machine: str = ""
     notes: tuple[str, ...] = ()
     elapsed_s: float | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seconds_a_case(self) -> float | None:
@@ -105,6 +108,7 @@ class Sheet:
             "outcome": self.outcome,
             "machine": self.machine,
             "notes": list(self.notes),
+            "skipped": dict(self.skipped),
             "elapsed_s": self.elapsed_s,
             "seconds_a_case": self.seconds_a_case,
             "environment": _decision(self.environment) if self.environment is not None else None,
@@ -128,10 +132,15 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "verdict": str(decision.verdict),
         "code": decision.code,
         "reason": decision.reason,
-        "ratio": interval.estimate if interval is not None else None,
-        "low": interval.low if interval is not None else None,
-        "high": interval.high if interval is not None else None,
+        "ratio": _number(interval.estimate) if interval is not None else None,
+        "low": _number(interval.low) if interval is not None else None,
+        "high": _number(interval.high) if interval is not None else None,
         "confidence": interval.confidence if interval is not None else None,
-        "resolvable": decision.resolvable,
+        "resolvable": _number(decision.resolvable),
         "pairs": decision.pairs,
     }
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no infinity: an end that an interval does not have is null."""
+    return value if value is not None and math.isfinite(value) else None

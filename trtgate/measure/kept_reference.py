@@ -1,0 +1,70 @@
+"""References on disk, so that of the processes that prove the same case only the first computes what is right."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from trtgate import artefacts
+from trtgate.backends.base import BuildContext
+from trtgate.case import Case
+from trtgate.measure.reference import Evaluation, Reference, reference, reference_key
+from trtgate.policy import ParitySettings
+from trtgate.workloads.base import Workload
+
+FOLDER: Final = "references"
+# Raise it when `trtgate.measure.reference` makes something else of the same case.
+_RECIPE: Final = 1
+
+
+def kept_reference(workload: Workload, case: Case, settings: ParitySettings, context: BuildContext) -> Reference:
+    """The reference of a case: from ``context.cache`` where it lies there intact, else computed and left there.
+
+    Args:
+        workload: what is measured.
+        case: precision and shape; for quantised precisions the backend too.
+        settings: how many batches of how much variety.
+        context: device, stream and cache.
+
+    Raises:
+        StorageError: the cache cannot be written.
+        TrtgateError: from computing it.
+    """
+    path = context.cache / FOLDER / f"{'-'.join(reference_key(case))}-{_key(workload, case, settings, context)}.pt"
+    if not artefacts.intact(path):
+        computed = reference(workload, case, settings, context)
+        artefacts.write(path, lambda file: torch.save(_plain(computed), file))
+        return computed
+    return _read(path)
+
+
+def _key(workload: Workload, case: Case, settings: ParitySettings, context: BuildContext) -> str:
+    cuda = context.device.type == "cuda"
+    return artefacts.key(
+        recipe=_RECIPE,
+        fingerprint=workload.fingerprint,
+        case=reference_key(case),
+        settings=settings.model_dump(mode="json"),
+        calibration=asdict(context.calibration) if case.precision.quantised else None,
+        # The yardstick is plain PyTorch's error on this very device.
+        device=torch.cuda.get_device_name(context.device) if cuda else "cpu",
+        torch=torch.__version__,
+    )
+
+
+def _plain(computed: Reference) -> dict[str, Any]:
+    """Nothing but what torch reads back without running code from the file."""
+    plain = {part.name: getattr(computed, part.name) for part in fields(computed)}
+    held_out = computed.evaluation
+    if held_out is not None:
+        plain["evaluation"] = {part.name: getattr(held_out, part.name) for part in fields(held_out)}
+    return plain
+
+
+def _read(path: Path) -> Reference:
+    plain = torch.load(path, map_location="cpu", weights_only=True)
+    evaluation = plain.pop("evaluation")
+    return Reference(**plain, evaluation=Evaluation(**evaluation) if evaluation is not None else None)
