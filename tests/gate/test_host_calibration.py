@@ -73,3 +73,8 @@ def test_a_worker_calibrates_as_it_is_told(tmp_path, monkeypatch):
 def test_a_worker_that_is_told_nothing_takes_the_defaults(tmp_path, monkeypatch):
     found = calibration_of_a_build(tmp_path, monkeypatch)
     assert (found["method"], found["count"], found["seed"]) == ("max", 64, 0)
+
+
+def test_a_newer_gate_may_send_settings_that_this_side_does_not_know(tmp_path):
+    host = hosts.Host("cpu", tmp_path, tmp_path, {"min_rounds": 7, "of_a_newer_release": 1}, {}, {"of_a_newer_one": 2})
+    assert host._measure.min_rounds == 7

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -34,12 +34,21 @@ from trtgate.measure.placement import on_stream, place
 from trtgate.measure.timing import BuildStopwatch, Sampler
 from trtgate.policy import MeasureSettings, ParitySettings
 from trtgate.policy.calibration import CalibrationSettings
+from trtgate.policy.section import Section
 from trtgate.precision import tf32
 from trtgate.precision.calibration import CalibrationSpec
 from trtgate.workloads import registry as workloads
 from trtgate.workloads.base import Workload
 
 _TIMING_SEED = 0
+
+
+_Section = TypeVar("_Section", bound=Section)
+
+
+def _settings(kind: type[_Section], told: dict[str, Any]) -> _Section:
+    """The gate is the head's: it may be newer than this side and send keys that mean nothing here."""
+    return kind.model_validate({key: value for key, value in told.items() if key in kind.model_fields})
 
 
 @dataclass(slots=True)
@@ -82,9 +91,9 @@ class Host:
         self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         self._cache = cache
         self._shared = shared
-        self._measure = MeasureSettings.model_validate(measure)
-        self._parity = ParitySettings.model_validate(parity)
-        self._calibration = CalibrationSpec.of(CalibrationSettings.model_validate(calibration))
+        self._measure = _settings(MeasureSettings, measure)
+        self._parity = _settings(ParitySettings, parity)
+        self._calibration = CalibrationSpec.of(_settings(CalibrationSettings, calibration))
         self._entries: dict[str, _Entry] = {}
         self._inners: dict[str, Runner] = {}  # by case id, what its lengthened runners share
         self._last_workload: Workload | None = None
