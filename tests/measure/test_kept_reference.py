@@ -73,3 +73,9 @@ def test_a_damaged_reference_is_computed_again(asked, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     assert asked()[1]
     assert not asked()[1]
+
+
+def test_a_reference_of_other_code_is_computed_again(asked, monkeypatch):
+    asked()
+    monkeypatch.setattr(kept, "_recipe", lambda: ["the digest of a mended file"])
+    assert asked()[1]

@@ -1,23 +1,24 @@
-"""References on disk, so that of the processes that prove the same case only the first computes what is right."""
+"""References on disk, so that only the first of all runs and processes that prove a case computes what is right."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from trtgate import artefacts
+from trtgate import artefacts, precision
 from trtgate.backends.base import BuildContext
 from trtgate.case import Case
+from trtgate.measure import reference as references
+from trtgate.measure.device import cpu_model
 from trtgate.measure.reference import Evaluation, Reference, reference, reference_key
 from trtgate.policy import ParitySettings
 from trtgate.workloads.base import Workload
 
 FOLDER: Final = "references"
-# Raise it when `trtgate.measure.reference` makes something else of the same case.
-_RECIPE: Final = 1
 
 
 def kept_reference(workload: Workload, case: Case, settings: ParitySettings, context: BuildContext) -> Reference:
@@ -44,15 +45,23 @@ def kept_reference(workload: Workload, case: Case, settings: ParitySettings, con
 def _key(workload: Workload, case: Case, settings: ParitySettings, context: BuildContext) -> str:
     cuda = context.device.type == "cuda"
     return artefacts.key(
-        recipe=_RECIPE,
+        recipe=_recipe(),
         fingerprint=workload.fingerprint,
         case=reference_key(case),
         settings=settings.model_dump(mode="json"),
         calibration=asdict(context.calibration) if case.precision.quantised else None,
         # The yardstick is plain PyTorch's error on this very device.
-        device=torch.cuda.get_device_name(context.device) if cuda else "cpu",
+        device=torch.cuda.get_device_name(context.device) if cuda else cpu_model(),
+        cudnn=torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         torch=torch.__version__,
     )
+
+
+@cache
+def _recipe() -> list[str]:
+    """Digests of the code that makes a reference: a mended one must not be proven by what the broken one left."""
+    ours = Path(references.__file__), *sorted(Path(precision.__file__).parent.glob("*.py"))
+    return [artefacts.digest(source) for source in ours]
 
 
 def _plain(computed: Reference) -> dict[str, Any]:
