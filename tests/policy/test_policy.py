@@ -33,6 +33,10 @@ def refusal(tmp_path, text):
     return str(caught.value)
 
 
+def failing(error=""):
+    return f'[[known_failure]]\ncase = "*"\nstage = "run"\nruntime = "*"\nreason = "x"\n{error}'
+
+
 def test_the_floor_that_the_others_are_made_from_is_good(tmp_path):
     path = tmp_path / "trtgate.toml"
     path.write_text(floor())
@@ -45,7 +49,7 @@ def test_the_floor_that_the_others_are_made_from_is_good(tmp_path):
         (floor(renamed={"shape": "shap"}), "floor.0.shap", "shape"),
         (floor(renamed={"at_least": "atleast"}), "floor.0.atleast", "at_least"),
         ("[parity.tolerance.fp16]\nfacter = 3.0\nfloor = 1e-3", "parity.tolerance.fp16.facter", "factor"),
-        ('[[known_failure]]\ncse="*"\nstage="run"\nruntime="*"\nreason="x"', "known_failure.0.cse", "case"),
+        (failing('error="some words"').replace("case", "cse"), "known_failure.0.cse", "case"),
         ("[measure]\nmin_round = 5", "measure.min_round", "min_rounds"),
         ('[flor]\ngpu="*"', "flor", "floor"),
     ],
@@ -62,6 +66,9 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant(tmp_path, text, key
         (floor(heading="[floor]"), "[floor] is one table where several may stand. Write [[floor]]."),
         ("[[parity]]\nbatches = 4", "[[parity]] is a list of tables where one may stand. Write [parity]."),
         ('[judge]\npasses = ["faster"]', "judge: 'passes' must hold 'same'"),
+        (failing(), "[[known_failure]] number 1 needs 'error'. Add that key."),
+        (failing('error = "bug"'), "known_failure.0.error is 'bug': words of at least 4 letters tell"),
+        (failing("error = []"), "known_failure.0.error is []: words of at least 4 letters tell"),
         ("[measure]\nmin_rounds = 1", "measure.min_rounds is 1: Input should be greater than or equal to 5."),
         ("[parity.tolerance.fp23]\nfactor=1\nfloor=1", "is 'fp23': Input should be 'fp32'"),
     ],

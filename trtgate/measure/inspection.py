@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trtgate import artefacts
 from trtgate.errors import InspectionError, PlanError
 from trtgate.measure.build_log import parse_build_log
-from trtgate.measure.census import Census
+from trtgate.measure.census import Census, Datatype
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.onnx_graph import read_sources
 
@@ -37,12 +37,15 @@ class Inspected:
         raw: the engine inspector's own JSON, for other tools and for samples; None where no engine could be asked.
         layer_ms: median milliseconds by layer name, empty where nothing was profiled.
         coverage: torch-tensorrt's ``blocks`` and ``fell_back``; None for other backends.
+        left_alone: of a quantised model, the ONNX nodes that a rule of the quantiser's left in high precision, and the
+            datatype that this is.
     """
 
     census: Census
     raw: str | None = None
     layer_ms: dict[str, float] = field(default_factory=dict)
     coverage: dict[str, Any] | None = None
+    left_alone: dict[str, Datatype] = field(default_factory=dict)
 
 
 def census_from_build_log(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from trtgate.case import Case, Precision
-from trtgate.measure.census import Census, Layer, Role
+from trtgate.measure.census import Census, Datatype, Layer, Role
 from trtgate.measure.compute_share import duplicates, facts, folded_constants
 from trtgate.measure.precision_check import check_precision
 from trtgate.measure.violation import Violation
@@ -181,18 +182,24 @@ def check_micro(
     return found
 
 
-def check_case(census: Census, case: Case, settings: OptimisationSettings) -> Findings:
+def check_case(
+    census: Census,
+    case: Case,
+    settings: OptimisationSettings,
+    left_alone: Mapping[str, Datatype] = MappingProxyType({}),
+) -> Findings:
     """Everything that the census of a whole model must show: precision, nodes per layer, nothing redundant.
 
     Args:
         census: with its source graph and runtime.
         case: which it is the census of.
         settings: policy.
+        left_alone: nodes that a rule of the quantiser's left in high precision, and which datatype that is.
     """
     found = Findings()
     for floor in settings.layer_floors_for(case, census.runtime):
         found.violations += check_nodes_per_layer(census, floor.nodes_per_layer, floor.reason)
-    found.violations += check_precision(census, case.precision, settings, case.id)
+    found.violations += check_precision(census, case.precision, settings, case.id, left_alone)
     found.violations += check_graph(census, settings.constants_left_for(case, census.runtime))
     return found
 

@@ -50,9 +50,18 @@ class ConstantLimit(Section):
     """Constants of a model that this runtime is known to compute at each inference."""
 
     workload: str = Field(description="shell pattern for workload names")
+    precision: str = Field(default="*", description="shell pattern for the precision")
     runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
     at_most: int = Field(ge=1)
     reason: str = Field(min_length=1)
+
+    def applies(self, case: Case, runtime: str) -> bool:
+        """Whether this limit names the case on this runtime."""
+        return (
+            fnmatch.fnmatchcase(case.workload, self.workload)
+            and fnmatch.fnmatchcase(case.precision, self.precision)
+            and fnmatch.fnmatchcase(runtime, self.runtime)
+        )
 
 
 class OptimisationSettings(Section):
@@ -78,14 +87,7 @@ class OptimisationSettings(Section):
 
     def constants_left_for(self, case: Case, runtime: str) -> int:
         """How many constants of this case may be left to be computed; 0 where nobody said so."""
-        return max(
-            (
-                limit.at_most
-                for limit in self.constant_limit
-                if fnmatch.fnmatchcase(case.workload, limit.workload) and fnmatch.fnmatchcase(runtime, limit.runtime)
-            ),
-            default=0,
-        )
+        return max((limit.at_most for limit in self.constant_limit if limit.applies(case, runtime)), default=0)
 
     def explanation_for(self, case_id: str, node: str, datatype: str) -> str | None:
         """Why this node may run in this datatype, None where nobody said so."""
