@@ -82,6 +82,31 @@ def check_attention(census: Census, nodes: Sequence[str], at_most: int) -> list[
     return []
 
 
+def check_merged(census: Census, nodes: Sequence[str], at_most: int | None) -> list[Violation]:
+    """Tensor fusion: products that share an input run in at most so many layers, where this runtime merges them.
+
+    Args:
+        census: of the engine.
+        nodes: the products.
+        at_most: None where nothing is known of the runtime; their number is then left to the history.
+    """
+    layers = working_layers(census, nodes)
+    names = tuple(layer.name for layer in layers)
+    missing = sorted(set(nodes) - {name for layer in layers for name in layer.sources})
+    if missing:
+        return [Violation("tensor fusion", f"no layer says that it does {', '.join(missing)}.", names)]
+    if at_most is not None and len(layers) > at_most:
+        return [
+            Violation(
+                "tensor fusion",
+                f"{', '.join(nodes)} run in {len(layers)} layers, at most {at_most} are expected of {census.runtime}: "
+                f"{', '.join(names)}.",
+                names,
+            )
+        ]
+    return []
+
+
 def check_nodes_per_layer(census: Census, at_least: float, reason: str) -> list[Violation]:
     """Operator fusion over a whole model: source nodes a kernel, on average.
 
@@ -165,17 +190,12 @@ def check_micro(
         found.violations += check_one_layer(census, group)
     if model.attention:
         found.counts["attention_kernels"] = len(working_layers(census, model.attention))
-        # Fused attention exists in half precision; in float32 the number of kernels is recorded and may not grow.
-        limit = settings.attention_kernels if precision in _HALF else len(model.attention)
+        # Fused attention exists in half precision alone.
+        limit = settings.attention_kernels if precision in _HALF else settings.attention_kernels_float32
         found.violations += check_attention(census, model.attention, limit)
     if model.merged:
-        layers = working_layers(census, model.merged)
-        found.counts[f"layers_of_{model.name}"] = len(layers)
-        missing = set(model.merged) - {name for layer in layers for name in layer.sources}
-        if missing:
-            found.violations.append(
-                Violation("tensor fusion", f"no layer says that it does {', '.join(sorted(missing))}.")
-            )
+        found.counts[f"layers_of_{model.name}"] = len(working_layers(census, model.merged))
+        found.violations += check_merged(census, model.merged, settings.merged_layers_for(model.name, census.runtime))
     found.violations += check_absent(census, model.absent, model.absent_operations)
     found.violations += check_graph(census)
     found.violations += check_precision(census, precision, settings, case_id)

@@ -64,6 +64,15 @@ class ConstantLimit(Section):
         )
 
 
+class MergeLimit(Section):
+    """Layers in which products of one input may run on a runtime that is known to merge them."""
+
+    model: str = Field(description="shell pattern for names of micro models")
+    runtime: str = Field(default="*", description="shell pattern for 'tensorrt_rtx 1.4.0.76'")
+    at_most: int = Field(ge=1)
+    reason: str = Field(min_length=1)
+
+
 class OptimisationSettings(Section):
     """What an engine's census must show."""
 
@@ -72,9 +81,16 @@ class OptimisationSettings(Section):
         description="share of the work that runs in the precision's own datatype, explained work taken out",
     )
     attention_kernels: int = Field(default=1, ge=1, description="kernels of one attention block in half precision")
+    attention_kernels_float32: int = Field(
+        default=3,
+        ge=1,
+        description="kernels of one attention block in float32, which has no fused kernel: two products and a softmax "
+        "that takes the scale in, as on TensorRT-RTX 1.4 and 1.6",
+    )
     layer_floor: tuple[LayerFloor, ...] = ()
     explained: tuple[ExplainedLayer, ...] = ()
     constant_limit: tuple[ConstantLimit, ...] = ()
+    merge_limit: tuple[MergeLimit, ...] = ()
 
     @model_validator(mode="after")
     def _every_precision_has_a_share(self) -> Self:
@@ -84,6 +100,15 @@ class OptimisationSettings(Section):
     def layer_floors_for(self, case: Case, runtime: str) -> list[LayerFloor]:
         """The floors on nodes per layer that name this case; ``runtime`` is such as 'tensorrt_rtx 1.4.0.76'."""
         return [floor for floor in self.layer_floor if floor.applies(case, runtime)]
+
+    def merged_layers_for(self, model: str, runtime: str) -> int | None:
+        """In how many layers a micro model's parallel products may run; None where nobody said so."""
+        limits = [
+            limit.at_most
+            for limit in self.merge_limit
+            if fnmatch.fnmatchcase(model, limit.model) and fnmatch.fnmatchcase(runtime, limit.runtime)
+        ]
+        return min(limits, default=None)
 
     def constants_left_for(self, case: Case, runtime: str) -> int:
         """How many constants of this case may be left to be computed; 0 where nobody said so."""
