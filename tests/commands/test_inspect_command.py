@@ -102,7 +102,14 @@ def test_inspecting_a_micro_model_by_its_case_id(tmp_path, capsys):
     arguments = ["inspect", "conv_block-tensorrt_engine-fp16-b1-stream", "--cache-dir", str(tmp_path), "--json"]
     assert main(arguments) == 0
     facts = json.loads(capsys.readouterr().out)["facts"]
-    assert set(facts["compute"]["conv_residual"]["fused"]) == {"add_residual", "relu_residual"}
+    assert facts["nodes"] == [
+        "Conv conv_plain",
+        "Relu relu_plain",
+        "Conv conv_residual",
+        "Add add_residual",
+        "Relu relu_residual",
+    ]
+    assert facts["groups"][facts["compute"]["conv_residual"]["layer"]] == [2, 3, 4]
 
 
 def test_two_engines_against_each_other(capsys):

@@ -10,7 +10,9 @@ from onnx import TensorProto, helper
 
 from trtgate.backends import tensorrt_engine
 from trtgate.case import Case, Precision
+from trtgate.judge.census import compare_census_facts
 from trtgate.measure import optimisation
+from trtgate.measure.compute_share import facts
 from trtgate.policy import load
 from trtgate.policy.optimisation import LayerFloor, OptimisationSettings
 from trtgate.workloads import micro_models
@@ -91,6 +93,27 @@ def test_a_fusion_that_is_broken_is_found(engine):
     assert optimisation.check_one_layer(census, model.one_layer[0]) == []
     (violation,) = optimisation.check_one_layer(census, model.one_layer[1])
     assert "2 layers instead of one" in violation.message
+
+
+@needs_builder
+def test_a_fusion_that_two_real_engines_differ_in_is_told_by_layer(engine):
+    base, head = (facts(engine(model, Precision.FP16)) for model in ("conv_block", _exposed_convolution()))
+    (sentence, *_) = compare_census_facts(base, head)
+    assert re.match(
+        r"kernel '\S+' came apart: 'conv_residual' in '\S+'; 'add_residual' and 'relu_residual' in", sentence
+    )
+
+
+def test_a_normalisation_that_is_split_in_the_recorded_vit_is_told_by_layer():
+    census = logged("vit_b_16_fp16_rtx_1.6")
+    (norm,) = (layer for layer in census.layers if layer.sources == ("node_layer_norm_2",))
+    halves = [norm.model_copy(update={"name": f"{norm.name}_{half}"}) for half in "ab"]
+    layers = [one for layer in census.layers for one in (halves if layer is norm else [layer])]
+    worse = compare_census_facts(facts(census), facts(census.model_copy(update={"layers": tuple(layers)})))
+    assert [re.sub(r" \(.*", "", sentence) for sentence in worse] == [
+        "node 'node_layer_norm_2' runs in 3 kernels",
+        "138 kernels instead of 137.",
+    ]
 
 
 def test_the_floor_on_nodes_per_layer_can_fail():

@@ -29,6 +29,7 @@ _OPERATION_OF: Final = {
     "Transpose": "Tran",
 }
 _MOVING: Final = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Concat", "Expand", "Identity"})
+_HOPPING: Final = _MOVING | {"Transpose", "Cast", "Split", "Pad", "Gather"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,20 @@ def _does(layer: Layer, node: SourceNode) -> bool:
     return layer.role is Role.COMPUTE if node.flops else layer.role in (Role.COMPUTE, Role.POINTWISE)
 
 
+def _groups(census: Census) -> dict[str, Any]:
+    """Which nodes run together in which kernel; without those that move data, which hop between their neighbours."""
+    kept = [node for node in census.sources if not (node.dead or node.constant or node.op in _HOPPING)]
+    position = {node.name: index for index, node in enumerate(kept)}
+    groups: dict[str, list[int]] = {}
+    for layer in census.layers:
+        if layer.is_kernel and (own := [position[name] for name in layer.sources if name in position]):
+            groups.setdefault(layer.name, []).extend(own)
+    return {
+        "nodes": [f"{node.op} {node.name}" for node in kept],
+        "groups": {name: sorted(set(own)) for name, own in groups.items()},
+    }
+
+
 def facts(census: Census) -> dict[str, Any]:
     """Everything that a history keeps of a census, as plain JSON.
 
@@ -195,9 +210,10 @@ def facts(census: Census) -> dict[str, Any]:
         ``origin``, ``runtime``, ``layers``, ``kernels``, ``kinds`` (layer types), ``compute_layers`` (how many multiply
         in which datatype), ``casts``, ``reformats``; without the source graph ``layer_datatypes`` (of the layers that
         multiply, by name); with it ``source_nodes`` (live, not constant), ``nodes_per_layer``, ``flops``, ``share`` (of
-        the work, by datatype), ``compute`` (by node with work: its layer, datatype, share of the work, and what else
-        that layer covers), ``constants_folded``, ``constants_left``, ``duplicates_removed``, ``duplicates_left``,
-        ``dead_left``.
+        the work, by datatype), ``compute`` (by node with work: its layer, datatype and share of the work), ``nodes``
+        (operator and name of each node that computes something, in order), ``groups`` (by kernel: positions in
+        ``nodes`` of what it does), ``constants_folded``, ``constants_left``, ``duplicates_removed``,
+        ``duplicates_left``, ``dead_left``.
     """
     computing = multiplying(census)
     told: dict[str, Any] = {
@@ -228,10 +244,10 @@ def facts(census: Census) -> dict[str, Any]:
                 "layer": item.layer.name if item.layer else None,
                 "datatype": str(item.datatype),
                 "work": round(item.node.flops / total, 6),
-                "fused": [name for name in item.layer.sources if name != item.node.name] if item.layer else [],
             }
             for item in items
         },
+        **_groups(census),
         "constants_folded": len(folded),
         "constants_left": left,
         "duplicates_removed": len(removed),
