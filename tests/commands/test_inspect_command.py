@@ -101,7 +101,10 @@ def test_malformed_inspector_json_is_refused_by_layer(tmp_path, capsys, fields, 
 def test_inspecting_a_micro_model_by_its_case_id(tmp_path, capsys):
     arguments = ["inspect", "conv_block-tensorrt_engine-fp16-b1-stream", "--cache-dir", str(tmp_path), "--json"]
     assert main(arguments) == 0
-    facts = json.loads(capsys.readouterr().out)["facts"]
+    printed = capsys.readouterr().out
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == printed  # recalled
+    facts = json.loads(printed)["facts"]
     assert facts["nodes"] == [
         "Conv conv_plain",
         "Relu relu_plain",

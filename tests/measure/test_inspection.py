@@ -78,6 +78,7 @@ def test_a_plan_of_another_version_and_a_file_that_is_no_plan_are_told_apart(pla
 @needs_builder
 def test_a_plan_that_the_runtime_refuses_is_explained_by_its_header(plan, monkeypatch):
     """The real runtime reads the mapped file. It can be made without a GPU, and then refuses everything."""
+    monkeypatch.setattr("trtgate.backends.gpu_files.gpu_possible", lambda: True)
     monkeypatch.setattr("trtgate.backends.trt_inspect.cuda_answer", lambda: YES)
     plan.write_bytes(header("1.0.0.7"))
     with pytest.raises(PlanError, match=r"could not be deserialised: .*It was built by tensorrt_rtx 1\.0\.0\.7, and"):

@@ -11,6 +11,7 @@ from trtgate import policy
 from trtgate.case import Case
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
+from trtgate.measure import kept_census
 from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
@@ -65,9 +66,7 @@ def run(args: argparse.Namespace) -> None:
 def _inspect(target: str, args: argparse.Namespace) -> Inspected:
     path = Path(target)
     if not path.is_file():
-        from trtgate.measure.workplace import is_case_id
-
-        if not is_case_id(target):
+        if not _is_case_id(target):
             raise UsageError(
                 f"'{target}' is neither a file nor a case id.",
                 "Name a plan file, or a case such as resnet18-tensorrt_engine-fp16-b8-graph.",
@@ -87,16 +86,37 @@ def _inspect(target: str, args: argparse.Namespace) -> Inspected:
     return Inspected(inspect_plan(path, args.onnx))
 
 
+def _is_case_id(text: str) -> bool:
+    """Whether a text has the form of a case id; its names may still be unknown."""
+    try:
+        Case.parse(text)
+    except UsageError:
+        # Five fields with a name that does not exist are a misspelt case, not a missing file.
+        return text.count("-") >= 4 and "/" not in text
+    return True
+
+
 def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
+    case = Case.parse(target)
+    settings = policy.load(policy.find(Path.cwd()))
+    kept = None if args.profile else kept_census.recall(case, args.cache_dir, settings.calibration)
+    if kept is not None:
+        return Inspected(kept)
+    found = _inspect_anew(case, args, settings)
+    kept_census.keep(case, args.cache_dir, settings.calibration, found.census)
+    return found
+
+
+def _inspect_anew(case: Case, args: argparse.Namespace, settings: policy.Policy) -> Inspected:
+    # Only here: these import torch.
     from trtgate.measure.inspect_case import inspect_case
     from trtgate.measure.optimisation_run import inspect_micro, micro_of
     from trtgate.measure.workplace import build_context, workload_of
 
-    case = Case.parse(target)
-    context = build_context(args.cache_dir, policy.load(policy.find(Path.cwd())))
+    context = build_context(args.cache_dir, settings)
     micro = micro_of(case)
     if micro is None:
-        case, workload = workload_of(target, args.cache_dir)
+        case, workload = workload_of(case.id, args.cache_dir)
         return inspect_case(workload, case, context, profile_repeats=args.profile)
     if args.profile:
         raise UsageError(

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trtgate import artefacts
-from trtgate.errors import InspectionError, PlanError
+from trtgate.backends import gpu_files, plan_header, trt_installed
+from trtgate.errors import BackendAbsentError, InspectionError, PlanError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census, Datatype
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.onnx_graph import read_sources
 
-# Backends are imported where they are called: reading a log, a JSON or a kept census takes neither torch nor TensorRT,
-# and torch alone would take half a gigabyte.
+# Backends that import torch are imported where they are called: reading a log, a JSON or a kept census takes neither
+# torch nor TensorRT, and torch alone would take half a gigabyte.
 if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext
     from trtgate.backends.tensorrt_engine import Plan
@@ -166,7 +167,8 @@ def ensure_census(
         except InspectionError:
             pass  # damaged, or of another release: a build makes a new one
         else:
-            return tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time), census
+            plan = tensorrt_engine.Plan(cached.path, cached.digest, True, cached.details, cached.content, key)
+            return plan, census
     lines: list[str] = []
     plan = tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time, verbose_log=lines)
     return plan, keep_census(plan.path, census_from_build_log(lines, onnx_path, runtime=runtime_here()))
@@ -182,6 +184,13 @@ def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:
     """
     if census_path(plan).is_file():
         return read_census(plan)
+    if not gpu_files.gpu_possible():
+        # Before torch is imported for what cannot be read anyway.
+        plan_header.require_own(plan)
+        raise BackendAbsentError(
+            f"{plan} cannot be deserialised here: there is no NVIDIA GPU, and no census lies beside it.",
+            "Inspect the case instead, which builds ahead of time and reads the builder's log.",
+        )
     from trtgate.backends import trt_inspect
 
     text = trt_inspect.inspector_json_of_file(plan)
@@ -199,7 +208,5 @@ def _digest(plan: Path) -> str:
 
 def runtime_here() -> str:
     """Flavour and version of the TensorRT that is installed, such as ``tensorrt_rtx 1.6.1.120``; empty without one."""
-    from trtgate.backends import trt_runtime
-
-    flavour, version = trt_runtime.versions()
+    flavour, version = trt_installed.versions()
     return f"{flavour} {version}" if flavour else ""

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 _ZOO = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
-_OWN = ("simple_cnn", *_ZOO, "transformer")
+OWN = ("simple_cnn", *_ZOO, "transformer")
+"""Workloads whose source is in trtgate itself."""
 _DEFAULT_SEQUENCES: dict[str, int] = {"transformer": 128}
 
 
 def names() -> tuple[str, ...]:
     """Every registered workload, the smallest first and families together, then the project's own."""
-    return (*_OWN, *project.registered(_OWN))
+    return (*OWN, *project.registered(OWN))
 
 
 def default_sequence(name: str) -> int | None:
@@ -29,7 +30,7 @@ def default_sequence(name: str) -> int | None:
     """
     _require_known(name)
     # A project usually registers classes, whose attribute the dimension is.
-    its_own = getattr(project.registered(_OWN).get(name), "default_sequence", None)
+    its_own = getattr(project.registered(OWN).get(name), "default_sequence", None)
     return _DEFAULT_SEQUENCES.get(name, its_own)
 
 
@@ -46,7 +47,7 @@ def get(name: str, *, cache: Path, pretrained: bool = False, download: bool = Fa
         UnknownValueError: no such workload.
     """
     _require_known(name)
-    if (factory := project.registered(_OWN).get(name)) is not None:
+    if (factory := project.registered(OWN).get(name)) is not None:
         return factory(cache)
     if name == "simple_cnn":
         from trtgate.workloads.simple_cnn import SimpleCNNWorkload
