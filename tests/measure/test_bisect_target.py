@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from trtgate.case import Case
 from trtgate.cli import main
 from trtgate.measure import bisect_target, workplace
 from trtgate.policy import load
@@ -112,8 +113,21 @@ def test_a_limit_that_is_no_limit_is_refused(capsys, limit):
     assert f"--limit is {float(limit)}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.5), ("int8", 1.0)])
+def test_the_limit_is_a_share_of_the_bound_that_parity_sets(tmp_path, monkeypatch, precision, share):
+    """A quantised case is searched with parity's own reference: what passes parity must not be called wrong."""
+    if precision == "int8":
+        pytest.importorskip("modelopt")
+    monkeypatch.setattr(workplace, "registry", SimpleNamespace(get=lambda name, **_: Small()))
+    case = Case.parse(CASE.replace("fp16", precision))
+    found = bisect_target.target_of_case(case, tmp_path, load(None))
+    proven = found.prove()
+    assert proven.passed
+    assert found.limit == pytest.approx(share * min(one.bound for one in proven.outputs))
+
+
 def test_micro_models_and_files_have_no_parity(tmp_path):
-    case = bisect_target.Case.parse("overflow-onnxruntime-fp16-b1-stream")
+    case = Case.parse("overflow-onnxruntime-fp16-b1-stream")
     found = bisect_target.target_of_case(case, tmp_path, load(None))
     assert (found.prove, found.unproven) == (None, "")
     assert found.limit == pytest.approx(1e-2)

@@ -1,8 +1,10 @@
 """What ``trtgate bisect`` searches: the ONNX file of a case, its inputs, and the error that rounding explains.
 
 A tensor counts as wrong beyond half of what parity allows the case's outputs, so that a case that fails parity has an
-output that is wrong here too; and never beyond ten times the precision's floor. Parity's own seeds are searched, since
-a fault may show on one batch alone.
+output that is wrong here too: parity compares with float64, and the search with the same graph in float32, whose
+weights are rounded as the candidate's are. A quantised case's graph is parity's own reference, and its limit the bound
+itself, since rounding is a step that grows along a deep model. Neither is ever beyond ten times the precision's floor.
+Parity's own seeds are searched, since a fault may show on one batch alone.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from trtgate.record import Parity
 
 _LIMIT_OVER_FLOOR: Final = 10.0
 _LIMIT_OVER_BOUND: Final = 0.5
+_LIMIT_OVER_QUANTISED_BOUND: Final = 1.0
 _FLOATING: Final = ("FLOAT", "FLOAT16", "BFLOAT16")
 
 
@@ -97,7 +100,8 @@ def target_of_case(case: Case, cache: Path, settings: policy.Policy) -> Target:
 
     tolerance = settings.parity.tolerance[case.precision]
     bound = min(max(tolerance.factor * error, tolerance.floor) for error in reference.yardstick)
-    limit = min(widest, _LIMIT_OVER_BOUND * bound)
+    share = _LIMIT_OVER_QUANTISED_BOUND if case.precision.quantised else _LIMIT_OVER_BOUND
+    limit = min(widest, share * bound)
     return Target(exported, case.backend, case.precision, inputs, limit, prove)
 
 
