@@ -186,6 +186,37 @@ def test_names_with_commas_and_brackets_survive_the_log():
     assert layer.stream == 1
 
 
+def test_jumps_of_control_flow_are_read_and_are_no_kernels():
+    """Recorded from TensorRT-RTX 1.6.1.120: an If, and the jump back of a Loop; shortened."""
+    use = "[ { Name: x, Dimensions: [4,16], Strides: [16,1], StrideOrder: [1,0], Datatype: Float, Format: (Linear) }]"
+
+    def line(name, kind, inputs, outputs, tail):
+        uses = f"Inputs: {inputs}, Constants: [], Outputs: {outputs}"
+        return f"Name: {name}, LayerType: {kind}, {uses}, TacticName: , StreamId: {tail}"
+
+    then = "JumpTargetThen: __myl_FcTanh_myl0_4, JumpTargetElse: __myl_FcRelu_myl0_6"
+    loop = "JumpTargetThen: $$myelin$$(Unnamed Loop* 0)^a, b_myl0_5, JumpTargetElse: <EXIT>"
+    nodes = "[ONNX Layer: if]\x1f[ONNX Layer: product | then (then_branch) | if (If)]"
+    lines = [
+        line("__mye41cbr_myl0_3", "cjmp", use, "[]", f"0, {then}, Metadata: [ONNX Layer: if]"),
+        line("__myl_FcTanh_myl0_4", "runtime_fusion", use, use, f"0, Metadata: {nodes}"),
+        line("jmp__mye47_myl0_5", "jmp", "[]", "[]", "0, JumpTarget: <EXIT>, Metadata: [ONNX Layer: if]"),
+        line("cbr___mye93_myl0_8", "cjmp", use, "[]", f"0, {loop}, Metadata: "),
+        line("__mye306_hc_init_myl0_0", "memset", "[]", use, "1, Metadata: "),
+    ]
+    census = parse_build_log(["Layers:", *lines])
+    assert [layer.role for layer in census.layers] == [
+        Role.SYNCHRONISATION,
+        Role.COMPUTE,
+        Role.SYNCHRONISATION,
+        Role.SYNCHRONISATION,
+        Role.MOVEMENT,
+    ]
+    assert census.kernels == 2
+    assert census.layers[1].sources == ("if", "product | then (then_branch) | if (If)")
+    assert (census.layers[3].sources, census.layers[4].stream) == ((), 1)
+
+
 @pytest.mark.parametrize(
     ("log", "words"),
     [

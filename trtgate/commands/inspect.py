@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trtgate import policy
 from trtgate.case import Case
@@ -15,10 +16,11 @@ from trtgate.measure import kept_census
 from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
-from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan
+from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan, refuse_graph
 from trtgate.report.layers import show_difference, show_facts, show_layers
 
 _LOGS = (".log", ".txt")
+_MOST_TEXT = 32 * 2**20  # of a JSON, or of one line of a log; parsed, it takes ten times as much. vit_b_16's has 0.2 MB
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,9 @@ def _inspect(target: str, args: argparse.Namespace) -> Inspected:
             f"--profile needs inputs, and {path} is a file.", "Profile the case that it was built for instead."
         )
     if path.name.endswith(".census.json"):
-        return Inspected(Census.load(path))
+        found = Census.load(path)
+        refuse_graph(args.onnx, found, path)
+        return Inspected(found)
     if path.suffix == ".json":
         text = _text(path)
         return Inspected(census_from_json(text, args.onnx), text)
@@ -98,6 +102,10 @@ def _is_case_id(text: str) -> bool:
 
 def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
     case = Case.parse(target)
+    if args.onnx is not None:
+        raise UsageError(
+            f"--onnx names {args.onnx}, and {target} is a case, whose graph is exported here.", "Leave --onnx out."
+        )
     settings = policy.load(policy.find(Path.cwd()))
     kept = None if args.profile else kept_census.recall(case, args.cache_dir, settings.calibration)
     if kept is not None:
@@ -128,15 +136,30 @@ def _inspect_anew(case: Case, args: argparse.Namespace, settings: policy.Policy)
 def _census_of_log(path: Path, onnx_path: Path | None) -> Census:
     try:
         # Line by line, since a verbose log is large; and only at line feeds, since metadata holds other separators.
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            return census_from_build_log((line.rstrip("\r\n") for line in file), onnx_path)
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+            return census_from_build_log(_lines(file, path), onnx_path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).", "Name a builder's verbose log.") from None
 
 
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    while line := file.readline(_MOST_TEXT):
+        if len(line) == _MOST_TEXT and not line.endswith("\n"):
+            raise UsageError(
+                f"{path} has a line of more than {_MOST_TEXT >> 20} million characters.",
+                "Name a builder's verbose log.",
+            )
+        yield line.rstrip("\r\n")
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.stat().st_size > _MOST_TEXT:
+            raise UsageError(
+                f"{path} has {path.stat().st_size >> 20} MiB; an engine inspector's JSON has at most a few.",
+                "Name the engine inspector's JSON.",
+            )
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as text ({error}).", "Name the engine inspector's JSON.") from None
 

@@ -12,10 +12,11 @@ from typing import Final
 
 from trtgate.measure.census import Role
 
-_SYNCHRONISATION: Final = frozenset({"signal", "wait", "noop", "constant", "barrier"})
+_SYNCHRONISATION: Final = frozenset({"signal", "wait", "noop", "constant", "barrier", "cjmp", "jmp", "shape_call"})
 _MOVEMENT: Final = frozenset(
-    {"reformat", "shuffle", "slice", "concat", "concatenation", "cast", "identity", "copy", "padding", "gather"}
-    | {"transpose", "reshape", "squeeze", "unsqueeze", "expand", "split", "flatten", "reordernchwc", "reorderoutput"}
+    {"reformat", "shuffle", "slice", "concat", "concatenation", "cast", "identity", "copy", "memset", "padding"}
+    | {"gather", "transpose", "reshape", "squeeze", "unsqueeze", "expand", "split", "flatten"}
+    | {"reordernchwc", "reorderoutput"}
 )
 # Substrings of lower-case layer types. "conv" also finds CaskConvolution, ConvInteger, FusedConv and QLinearConv.
 _COMPUTE: Final = (
