@@ -9,7 +9,7 @@ from engine_samples import inspected, logged, text
 from trtgate.errors import InspectionError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census, Datatype, Role, datatype_of
-from trtgate.measure.compute_share import facts, shares
+from trtgate.measure.compute_share import facts, multiplying, shares
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.layer_kinds import operations_of
 
@@ -173,6 +173,28 @@ def test_names_of_generated_kernels_spell_their_operations():
     assert operations_of("_gemm_mha_v2_myl0_4") == ()
 
 
+def test_a_product_of_a_matrix_and_a_vector_is_told_by_its_operations_and_its_constant():
+    """simple_cnn in bf16 at batch 1, TensorRT-RTX 1.6.1.120: its linear layers are kernels of no gemm's name."""
+    weights = "{ Name: fc1.weight, Dimensions: [320,50], Strides: [50,1], StrideOrder: [1,0], Datatype: BFloat16 }"
+    bias = "{ Name: fc1.bias, Dimensions: [1,50], Strides: [50,1], StrideOrder: [1,0], Datatype: BFloat16 }"
+
+    def role(name, *constants):
+        use = "[ { Name: x, Dimensions: [1,320], Strides: [320,1], StrideOrder: [1,0], Datatype: Float }]"
+        held = f"[ {', '.join(constants)}]" if constants else "[]"
+        line = (
+            f"Name: {name}, LayerType: kgen, Inputs: {use}, Constants: {held}, Outputs: {use}, StreamId: 0, Metadata: "
+        )
+        (layer,) = parse_build_log(["Layers:", line]).layers
+        return layer.role, [str(kind) for _, kind in multiplying(Census(origin="build_log", layers=(layer,)))]
+
+    assert role("__myl_CastReluReshMoveMulSumAddRelu_myl0_6", bias, weights) == (Role.COMPUTE, ["fp32"])
+    assert role("__myl_MulCastSum_myl0_6", weights) == (Role.COMPUTE, ["fp32"])
+    assert role("__myl_CastReluReshMoveMulSumAddRelu_myl0_6", bias) == (Role.POINTWISE, [])
+    assert role("__myl_ReshMulSum_myl0_7") == (Role.POINTWISE, [])  # a norm of its input, say
+    # A softmax with a scale before it and a mask beside it.
+    assert role("__myl_MulMaxrSubExpSumDivMul_myl0_2", weights) == (Role.POINTWISE, [])
+
+
 def test_names_with_commas_and_brackets_survive_the_log():
     line = (
         "Name: {ForeignNode[a, b...c]}, LayerType: Myelin, Inputs: [ { Name: x, y[0], Dimensions: [2,3], "
@@ -254,7 +276,7 @@ def test_a_census_survives_the_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", '{"schema_version": 3, "origin": "inspector", "layers": []}', '{"layers": 1}']
+    "content", ["{", '{"schema_version": 4, "origin": "inspector", "layers": []}', '{"layers": 1}']
 )
 def test_a_damaged_or_newer_census_is_refused(tmp_path, content):
     path = tmp_path / "a.census.json"

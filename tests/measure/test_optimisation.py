@@ -11,7 +11,7 @@ from trtgate.case import Precision
 from trtgate.errors import InspectionError
 from trtgate.measure import optimisation
 from trtgate.measure.census import Datatype, SourceNode
-from trtgate.measure.compute_share import attribute, duplicates, facts, folded_constants, shares
+from trtgate.measure.compute_share import Constants, attribute, constants_of, duplicates, facts, shares
 from trtgate.measure.onnx_graph import sources_of_model
 from trtgate.measure.ort_census import census_from_onnxruntime
 from trtgate.measure.precision_check import DATATYPE_OF, check_precision
@@ -138,12 +138,37 @@ def test_dead_and_repeated_nodes_in_an_engine_are_found(engine):
 @needs_builder
 def test_a_constant_in_a_kernels_name_is_found(engine):
     census = engine("redundant", Precision.FP16)
-    assert folded_constants(census) == (["constant_exp", "constant_div", "constant_sqrt"], [])
+    chain = ("constant_exp", "constant_div", "constant_sqrt")
+    assert constants_of(census) == Constants(folded=chain, left=(), unproven=())
     layers = tuple(
         layer.model_copy(update={"operations": (*layer.operations, "Sqrt")}) if layer.operations else layer
         for layer in census.layers
     )
-    assert folded_constants(census.model_copy(update={"layers": layers}))[1] == ["constant_sqrt"]
+    spelt = census.model_copy(update={"layers": layers})
+    assert constants_of(spelt) == Constants(folded=chain[:2], left=chain[2:], unproven=())
+
+
+@needs_builder
+def test_a_constant_of_which_no_layer_shows_what_became_is_not_said_to_be_folded(engine):
+    census = engine("redundant", Precision.FP16)
+
+    def told(layer, **source):
+        """The constants where a layer takes in the chain, and one live node is another operator."""
+        nodes = tuple(node.model_copy(update=source if node.name == "join" else {}) for node in census.sources)
+        found = constants_of(census.model_copy(update={"layers": (layer,), "sources": nodes}))
+        assert not found.left
+        return len(found.folded), len(found.unproven)
+
+    kernel = next(layer for layer in census.layers if "constant_exp" in layer.sources)
+    assert told(kernel) == (3, 0)
+    assert told(kernel, op="Gelu") == (0, 3)  # made of several operations, of which any may be spelt
+    assert told(kernel.model_copy(update={"operations": ()})) == (0, 3)  # its name spells nothing
+    # A live node of the same operation explains what is spelt.
+    assert told(kernel.model_copy(update={"operations": ("Sqrt",)}), op="Sqrt") == (2, 1)
+    assert told(kernel.model_copy(update={"sources": ("join",)})) == (3, 0)
+    told_by_graph = census.model_copy(update={"origin": "onnxruntime"})
+    assert constants_of(told_by_graph).unproven == ()
+    assert facts(census)["constants_unproven"] == 0
 
 
 def test_work_that_no_layer_claims_is_found():

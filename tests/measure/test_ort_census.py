@@ -57,6 +57,8 @@ def test_renamed_integer_kernels_keep_their_nodes(census_of, tmp_path, activatio
     told = facts(found)
     assert told["share"] == {"int8": 1.0}
     kinds = {layer.name: layer.kind.rpartition(".")[2] for layer in found.layers}
+    assert told["casts"]
+    assert {kinds[name] for name in told["casts"]} == {"QuantizeLinear", "DequantizeLinear"}
     assert [kinds[told["compute"][name]["layer"]] for name in PRODUCTS] == ["QLinearConv", "QLinearConv", "QGemm"]
     for name in PRODUCTS:
         (layer,) = (layer for layer in found.layers if layer.name == told["compute"][name]["layer"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trtgate.errors import InspectionError
-from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, Role, SourceNode, TensorUse
+from trtgate.measure.census import Census, Datatype, Layer, Role, SourceNode
 
 # Myelin's four-letter names of operators that are one operation, so that a name can prove that one is computed. Casts
 # are left out: kernels cast on their own account.
@@ -96,7 +96,7 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     if not inputs:
         return Datatype.UNKNOWN
     widest = max(inputs, key=lambda use: use.datatype.bits).datatype
-    weights = [use for use in layer.constants if _is_matrix(use)]
+    weights = [use for use in layer.constants if use.is_matrix]
     if weights:
         weight = max(weights, key=lambda use: use.elements).datatype
         return (
@@ -111,10 +111,6 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
 def multiplying(census: Census) -> list[tuple[Layer, Datatype]]:
     """The layers that multiply, each with the datatype of its operands, in execution order."""
     return [(layer, _datatype(layer)) for layer in census.layers if layer.role is Role.COMPUTE]
-
-
-def _is_matrix(use: TensorUse) -> bool:
-    return use.name == WEIGHTS or sum(extent > 1 for extent in use.shape) >= 2
 
 
 def shares(census: Census) -> dict[Datatype, float]:
@@ -135,31 +131,61 @@ def shares(census: Census) -> dict[Datatype, float]:
     return {kind: flops / total for kind, flops in sorted(work.items(), key=lambda pair: -pair[1])}
 
 
-def folded_constants(census: Census) -> tuple[list[str], list[str]]:
-    """The source nodes that need no input of the model: folded, and left to be computed at each inference.
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Source nodes that need no input of the model, by name, in the graph's order.
+
+    Attributes:
+        folded: no layer covers it, or the layers that do show that they do not compute it.
+        left: computed at each inference.
+        unproven: covered by a layer that does not show whether it computes it.
+    """
+
+    folded: tuple[str, ...]
+    left: tuple[str, ...]
+    unproven: tuple[str, ...]
+
+
+def constants_of(census: Census) -> Constants:
+    """What became of the nodes that a builder can fold.
 
     A kernel's metadata lists folded nodes too, because their result went into it, so coverage alone proves nothing. A
     node counts as left where a layer covers constant nodes alone, or where a kernel's name spells its operation and
-    none of the live nodes that it covers explains it. Kernels that cover a live node which is made of several
-    operations (Gelu, Softmax, ...) prove nothing and are passed over.
+    none of the live nodes that it covers explains it. Nothing is shown by kernels whose name spells no operations, by
+    those that cover a live node which is made of several (Gelu, Softmax, ...), and by those that a live node of the
+    same operation explains. ONNX Runtime's layers are whole nodes: a constant node that is computed is one of them.
     """
     by_name = {node.name: node for node in census.sources}
     left: set[str] = set()
+    unproven: set[str] = set()
     for layer in census.layers:
         nodes = [by_name[name] for name in layer.sources if name in by_name]
         constant = [node for node in nodes if node.constant]
         live = [node for node in nodes if not node.constant]
-        if any(node.op not in _OPERATION_OF and not node.flops and node.op not in _MOVING for node in live):
-            continue
         explained = {_OPERATION_OF.get(node.op) for node in live}
+        told = bool(layer.operations) and not any(_is_several_operations(node) for node in live)
         for node in constant:
             operation = _OPERATION_OF.get(node.op)
-            if operation in layer.operations and operation not in explained:
+            spelt = operation in layer.operations
+            if told and spelt and operation not in explained:
                 left.update(other.name for other in ([node] if live else constant))
+            elif spelt or not told or operation is None:
+                unproven.add(node.name)
         if not live and not layer.operations:
             left.update(node.name for node in constant)
-    constants = [node.name for node in census.sources if node.constant and not node.dead]
-    return [name for name in constants if name not in left], [name for name in constants if name in left]
+    if census.origin == "onnxruntime":
+        unproven.clear()
+    names = [node.name for node in census.sources if node.constant and not node.dead]
+    return Constants(
+        folded=tuple(name for name in names if name not in left | unproven),
+        left=tuple(name for name in names if name in left),
+        unproven=tuple(name for name in names if name in unproven - left),
+    )
+
+
+def _is_several_operations(node: SourceNode) -> bool:
+    """Whether a kernel that covers it may spell any operation on its account."""
+    return node.op not in _OPERATION_OF and not node.flops and node.op not in _MOVING
 
 
 def duplicates(census: Census) -> tuple[list[str], list[str]]:
@@ -212,8 +238,8 @@ def facts(census: Census) -> dict[str, Any]:
         multiply, by name); with it ``source_nodes`` (live, not constant), ``nodes_per_layer``, ``flops``, ``share`` (of
         the work, by datatype), ``compute`` (by node with work: its layer, datatype and share of the work), ``nodes``
         (operator and name of each node that computes something, in order), ``groups`` (by kernel: positions in
-        ``nodes`` of what it does), ``constants_folded``, ``constants_left``, ``duplicates_removed``,
-        ``duplicates_left``, ``dead_left``.
+        ``nodes`` of what it does), ``constants_folded``, ``constants_unproven`` (of which no layer shows whether it
+        computes them), ``constants_left``, ``duplicates_removed``, ``duplicates_left``, ``dead_left``.
     """
     computing = multiplying(census)
     told: dict[str, Any] = {
@@ -231,7 +257,7 @@ def facts(census: Census) -> dict[str, Any]:
     live = [node for node in census.sources if not node.dead and not node.constant]
     items = attribute(census)
     total = sum(item.node.flops for item in items)
-    folded, left = folded_constants(census)
+    constants = constants_of(census)
     removed, repeated = duplicates(census)
     dead = {node.name for node in census.sources if node.dead}
     return told | {
@@ -248,8 +274,9 @@ def facts(census: Census) -> dict[str, Any]:
             for item in items
         },
         **_groups(census),
-        "constants_folded": len(folded),
-        "constants_left": left,
+        "constants_folded": len(constants.folded),
+        "constants_unproven": len(constants.unproven),
+        "constants_left": list(constants.left),
         "duplicates_removed": len(removed),
         "duplicates_left": repeated,
         "dead_left": sorted(dead & {name for layer in census.layers for name in layer.sources}),

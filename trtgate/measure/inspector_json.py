@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from trtgate.errors import InspectionError
-from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, TensorUse, datatype_of
-from trtgate.measure.layer_kinds import operations_of, role_of, sources_of, tactic_of
+from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, Role, TensorUse, datatype_of
+from trtgate.measure.layer_kinds import multiplies_rows, operations_of, role_of, sources_of, tactic_of
 
 REBUILD: Final = (
     "Build it again with IBuilderConfig.profiling_verbosity = ProfilingVerbosity.DETAILED "
@@ -110,6 +110,8 @@ def make_layer(
     """Interpret what a runtime says of one layer: its role, operations, tactic and source nodes."""
     operations = operations_of(name)
     role = role_of(kind, name, operations)
+    if role is Role.POINTWISE and multiplies_rows(operations) and any(use.is_matrix for use in constants):
+        role = Role.COMPUTE
     return Layer(
         name=name,
         kind=kind,

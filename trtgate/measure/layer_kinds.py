@@ -7,6 +7,7 @@ off NVIDIA's documentation of TensorRT 10 and 11 (``CaskConvolution``, ``Reforma
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Final
 
@@ -73,6 +74,15 @@ def role_of(kind: str, name: str, operations: tuple[str, ...]) -> Role:
             return Role.COMPUTE
         return Role.MOVEMENT if _MOVING_OPERATIONS.issuperset(operations) else Role.POINTWISE
     return Role.MOVEMENT if lower in _MOVEMENT else Role.POINTWISE
+
+
+def multiplies_rows(operations: tuple[str, ...]) -> bool:
+    """Whether a kernel multiplies and then sums up, as a product of a matrix and a vector does.
+
+    A kernel that also holds a constant matrix is such a product: at batch 1 Myelin writes linear layers so.
+    """
+    arithmetic = [one for one in operations if one not in _MOVING_OPERATIONS]
+    return ("Mul", "Sum") in itertools.pairwise(arithmetic)
 
 
 def tactic_of(text: str) -> str | None:

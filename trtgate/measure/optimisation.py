@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from trtgate.case import Case, Precision
 from trtgate.measure.census import Census, Datatype, Layer, Role
-from trtgate.measure.compute_share import duplicates, facts, folded_constants
+from trtgate.measure.compute_share import constants_of, duplicates, facts
 from trtgate.measure.precision_check import check_precision
 from trtgate.measure.violation import Violation
 from trtgate.policy.optimisation import OptimisationSettings
@@ -137,7 +137,7 @@ def check_graph(census: Census, constants_left: int = 0) -> list[Violation]:
         constants_left: how many constants may be computed all the same.
     """
     found = []
-    _, left = folded_constants(census)
+    left = constants_of(census).left
     for name in left if len(left) > constants_left else ():
         layers = tuple(layer.name for layer in census.covering(name))
         found.append(Violation("graph optimisation", f"constant '{name}' is computed in {', '.join(layers)}.", layers))
