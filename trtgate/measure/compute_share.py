@@ -29,6 +29,7 @@ _OPERATION_OF: Final = {
     "Transpose": "Tran",
 }
 _MOVING: Final = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Concat", "Expand", "Identity"})
+_QUANTISING: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _HOPPING: Final = _MOVING | {"Transpose", "Cast", "Split", "Pad", "Gather"}
 
 
@@ -235,7 +236,8 @@ def facts(census: Census) -> dict[str, Any]:
     Returns:
         ``origin``, ``runtime``, ``layers``, ``kernels``, ``kinds`` (layer types), ``compute_layers`` (how many multiply
         in which datatype), ``casts``, ``reformats``; without the source graph ``layer_datatypes`` (of the layers that
-        multiply, by name); with it ``source_nodes`` (live, not constant), ``nodes_per_layer``, ``flops``, ``share`` (of
+        multiply, by name); with it ``source_nodes`` (live, not constant, not quantising),
+        ``nodes_per_layer``, ``flops``, ``share`` (of
         the work, by datatype), ``compute`` (by node with work: its layer, datatype and share of the work), ``nodes``
         (operator and name of each node that computes something, in order), ``groups`` (by kernel: positions in
         ``nodes`` of what it does), ``constants_folded``, ``constants_unproven`` (of which no layer shows whether it
@@ -254,7 +256,8 @@ def facts(census: Census) -> dict[str, Any]:
     }
     if not census.sources:
         return told | {"layer_datatypes": {layer.name: str(kind) for layer, kind in computing}}
-    live = [node for node in census.sources if not node.dead and not node.constant]
+    # A quantiser that adds pairs does not make the builder fuse more.
+    live = [node for node in census.sources if not (node.dead or node.constant or node.op in _QUANTISING)]
     items = attribute(census)
     total = sum(item.node.flops for item in items)
     constants = constants_of(census)
