@@ -9,15 +9,17 @@ from engine_samples import logged
 from onnx import TensorProto, helper
 
 from trtgate.backends import tensorrt_engine
-from trtgate.case import Case, Precision
+from trtgate.case import BackendName, Case, Precision
 from trtgate.judge.census import compare_census_facts
 from trtgate.measure import optimisation
+from trtgate.measure.census import SourceNode
 from trtgate.measure.compute_share import facts
 from trtgate.policy import load
 from trtgate.policy.optimisation import LayerFloor, OptimisationSettings
-from trtgate.workloads import micro_models
+from trtgate.workloads import micro_models, registry
 
 SETTINGS = OptimisationSettings()
+REPOSITORY = load(Path(__file__).parents[2] / "trtgate.toml").optimisation
 CASE = Case.parse("resnet18-tensorrt_engine-fp16-b8-stream")
 AHEAD = tensorrt_engine.TensorRTEngineBackend().ahead_of_time_availability()
 needs_builder = pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
@@ -49,17 +51,16 @@ def _unshared_input():
 @needs_builder
 def test_a_merge_that_is_lost_is_found_on_a_runtime_that_is_known_to_merge(engine):
     """A real engine in which the products run apart, held to the limits of this repository."""
-    limits = load(Path(__file__).parents[2] / "trtgate.toml").optimisation
     model = micro_models.get("parallel_matmuls")
     merged, apart = engine(model.name, Precision.FP16), engine(_unshared_input(), Precision.FP16)
-    assert limits.merged_layers_for(model.name, merged.runtime) == 1
-    assert optimisation.check_micro(merged, model, Precision.FP16, limits, "micro").violations == []
-    (violation,) = optimisation.check_micro(apart, model, Precision.FP16, limits, "micro").violations
+    assert REPOSITORY.merged_layers_for(model.name, merged.runtime) == 1
+    assert optimisation.check_micro(merged, model, Precision.FP16, REPOSITORY, "micro").violations == []
+    (violation,) = optimisation.check_micro(apart, model, Precision.FP16, REPOSITORY, "micro").violations
     assert violation.check == "tensor fusion"
     assert re.match(r"project_query, project_key, project_value run in [23] layers, at most 1", violation.message)
     # Of a runtime of which nothing is known, the history judges.
     unknown = apart.model_copy(update={"runtime": "tensorrt 11.4.0.106"})
-    assert optimisation.check_micro(unknown, model, Precision.FP16, limits, "micro").violations == []
+    assert optimisation.check_micro(unknown, model, Precision.FP16, REPOSITORY, "micro").violations == []
 
 
 @needs_builder
@@ -114,6 +115,31 @@ def test_a_normalisation_that_is_split_in_the_recorded_vit_is_told_by_layer():
         "node 'node_layer_norm_2' runs in 3 kernels",
         "138 kernels instead of 137.",
     ]
+
+
+def test_pairs_that_a_quantiser_adds_raise_no_ratio():
+    """The zoo's transformer, with a pair before each of its products that fuses into the product's layer."""
+    census = logged("transformer_fp16_rtx_1.6")
+    products = [node.name for node in census.sources if node.flops]
+    pairs = {name: (f"{name}_quantise", f"{name}_dequantise") for name in products}
+    more = tuple(
+        SourceNode(name=pair, op=op)
+        for names in pairs.values()
+        for pair, op in zip(names, ("QuantizeLinear", "DequantizeLinear"), strict=True)
+    )
+    layers = tuple(
+        layer.model_copy(update={"sources": sum((pairs.get(name, ()) for name in layer.sources), layer.sources)})
+        for layer in census.layers
+    )
+    quantised = census.model_copy(update={"sources": (*census.sources, *more), "layers": layers})
+    assert facts(quantised)["nodes_per_layer"] == facts(census)["nodes_per_layer"] == round(402 / 123, 3)
+
+
+@pytest.mark.parametrize("precision", [one for one in Precision if one.value != "int8"])
+@pytest.mark.parametrize("workload", registry.OWN)
+def test_every_engine_that_builds_has_a_floor_on_the_newest_runtime_that_was_measured(workload, precision):
+    case = Case(workload, BackendName.TENSORRT_ENGINE, precision, 1)
+    assert len(REPOSITORY.layer_floors_for(case, "tensorrt_rtx 1.6.1.120")) == 1
 
 
 def test_the_floor_on_nodes_per_layer_can_fail():
