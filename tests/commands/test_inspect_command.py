@@ -115,6 +115,18 @@ def test_inspecting_a_micro_model_by_its_case_id(tmp_path, capsys):
     assert facts["groups"][facts["compute"]["conv_residual"]["layer"]] == [2, 3, 4]
 
 
+@pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
+def test_of_tf32_it_says_that_a_census_cannot_tell_it(tmp_path, capsys):
+    said = "to the runtime TF32 is no datatype but a way to multiply float32"
+    for precision, told in (("tf32", True), ("fp32", False)):
+        case = f"mlp-tensorrt_engine-{precision}-b1-stream"
+        assert main(["inspect", case, "--cache-dir", str(tmp_path)]) == 0
+        assert (said in capsys.readouterr().out) is told
+        assert main(["inspect", case, "--cache-dir", str(tmp_path), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)["facts"]
+        assert (facts["compute_layers"], said in facts.get("note", "")) == ({"fp32": 2}, told)
+
+
 def test_two_engines_against_each_other(capsys):
     assert main(["inspect", SAMPLE, "--against", SAMPLE]) == 0
     assert "41 of 41 layers are the same" in capsys.readouterr().out.replace("\n", " ")

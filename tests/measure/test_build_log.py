@@ -6,6 +6,7 @@ from trtgate.errors import InspectionError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census, Role
 from trtgate.measure.compute_share import multiplying
+from trtgate.measure.layer_kinds import operations_of, role_of
 
 
 def test_a_product_of_a_matrix_and_a_vector_is_told_by_its_operations_and_its_constant():
@@ -28,6 +29,38 @@ def test_a_product_of_a_matrix_and_a_vector_is_told_by_its_operations_and_its_co
     assert role("__myl_ReshMulSum_myl0_7") == (Role.POINTWISE, [])  # a norm of its input, say
     # A softmax with a scale before it and a mask beside it.
     assert role("__myl_MulMaxrSubExpSumDivMul_myl0_2", weights) == (Role.POINTWISE, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "operations", "role"),
+    [
+        ("__myl_TraMaxSubExpSum_myl0_1", ("Tran", "Max", "Sub", "Exp", "Sum"), Role.POINTWISE),
+        ("__myl_TraResCas_myl0_1", ("Tran", "Resh", "Cast"), Role.MOVEMENT),
+        ("__myl_ResTraMov_myl1_2", ("Resh", "Tran", "Move"), Role.MOVEMENT),
+        ("__myl_FcAddRelCas_myl0_3", ("Fc", "Add", "Relu", "Cast"), Role.COMPUTE),
+        ("__myl_CorAdd_myl0_3", ("Corr", "Add"), Role.COMPUTE),
+        # What three letters leave open is left open: concatenation or convolution, exponential or expansion.
+        ("__myl_ConExp_myl0_3", ("Con", "Exp"), Role.POINTWISE),
+        ("__myl_ConcExpa_myl0_3", ("Conc", "Expa"), Role.MOVEMENT),
+    ],
+)
+def test_operations_of_three_letters_are_read_as_those_of_four(name, operations, role):
+    found = operations_of(name)
+    assert (found, role_of("kgen", name, found)) == (operations, role)
+
+
+@pytest.mark.parametrize(
+    ("kind", "role"),
+    [
+        ("Convert", Role.MOVEMENT),
+        ("convert", Role.MOVEMENT),
+        ("shape_call", Role.SYNCHRONISATION),
+        ("CaskConvolution", Role.COMPUTE),
+        ("CaskConvActPool", Role.COMPUTE),
+    ],
+)
+def test_a_conversion_is_no_convolution(kind, role):
+    assert role_of(kind, "a layer", ()) is role
 
 
 def test_names_with_commas_and_brackets_survive_the_log():

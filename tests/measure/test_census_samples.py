@@ -11,6 +11,7 @@ from trtgate.errors import InspectionError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census, Datatype, Role, datatype_of
 from trtgate.measure.compute_share import facts, multiplying, shares
+from trtgate.measure.difference import Change, difference
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.layer_kinds import operations_of
 
@@ -137,24 +138,53 @@ def test_flops_of_the_recorded_models():
     assert transformer == 12 * layer + 2 * width**2 == 22_348_431_360
 
 
-@pytest.mark.parametrize("name", ["tensorrt_10_documented.json", "tensorrt_11_style.json"])
+STYLES = ["tensorrt_10_style.json", "tensorrt_11_style.json"]
+
+
+@pytest.mark.parametrize("name", STYLES)
 def test_classic_tensorrt_key_styles(name):
-    (layer,) = inspected(name).layers
-    assert layer.role is Role.COMPUTE
-    assert layer.sources == tuple(f"node_of_gpu_0/res4_0_branch2a_{part}" for part in ("1", "bn_1", "bn_2"))
-    assert layer.inputs[0].shape == (16, 512, 28, 28)
-    assert layer.inputs[0].datatype is Datatype.INT8
-    assert layer.outputs[0].datatype is Datatype.INT8
-    assert layer.inputs[0].layout.startswith("Thirty-two wide channel")
-    assert layer.tactic is not None
-    assert layer.tactic.startswith("sm80_xmma_fprop")
+    """One made-up engine in the keys of two releases; what it holds was written down before what reads it."""
+    census = inspected(name)
+    assert [layer.role for layer in census.layers] == [
+        Role.MOVEMENT,  # the input, made half precision and another layout
+        Role.COMPUTE,
+        Role.SYNCHRONISATION,  # a layout that is only called otherwise
+        Role.COMPUTE,
+        Role.COMPUTE,
+        Role.POINTWISE,
+        Role.POINTWISE,
+        Role.SYNCHRONISATION,
+        Role.COMPUTE,
+    ]
+    told = facts(census)
+    assert told["kernels"] == 7
+    assert told["compute_layers"] == {"fp16": 3, "int8": 1}
+    assert told["casts"] == ["Reformatting CopyNode for Input Tensor 0 to stem + stem_relu"]
+
+    entry, stem, _, block, narrow, gate, *_, classify = census.layers
+    assert [use.datatype for use in (*entry.inputs, *entry.outputs)] == [Datatype.FP32, Datatype.FP16]
+    assert stem.sources == ("stem", "stem_relu")
+    assert block.sources == ("block", "block_add", "block_relu")  # without metadata: of its name
+    assert gate.sources == ("gate_sigmoid", "gate")
+    assert (classify.inputs[1].shape, classify.tactic) == ((64, 10), "sm80_some_half_gemm")
+    assert [use.shape for use in block.inputs] == [(4, 64, 32, 32)] * 2
+    assert narrow.inputs[0].datatype is narrow.outputs[0].datatype is Datatype.INT8
+    assert narrow.inputs[0].layout.startswith("Thirty-two wide channel vectorized row major")
 
 
-def test_float_weights_behind_an_int8_input_are_not_int8_arithmetic():
-    data = json.loads(text("tensorrt_10_documented.json"))
-    assert facts(parse_inspector_json(json.dumps(data)))["compute_layers"] == {"int8": 1}
-    data["Layers"][0]["Weights"]["Type"] = "Float"
-    assert facts(parse_inspector_json(json.dumps(data)))["compute_layers"] == {"fp32": 1}
+def test_the_two_key_styles_tell_the_same_engine():
+    ten, eleven = (inspected(name) for name in STYLES)
+    assert [row.change for row in difference(ten, eleven)] == [Change.SAME] * 7
+    assert '"Format/Datatype"' not in text(STYLES[1])
+    assert all(f'"{key}"' in text(STYLES[1]) for key in ("Datatype", "DataType", "Format", "I/O Tensors"))
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_float_weights_behind_an_int8_input_are_not_int8_arithmetic(name):
+    data = json.loads(text(name))
+    (narrow,) = (layer for layer in data["Layers"] if layer["Name"].startswith("narrow"))
+    narrow["Weights"]["Type"] = "Float"
+    assert facts(parse_inspector_json(json.dumps(data)))["compute_layers"] == {"fp16": 3, "fp32": 1}
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,13 @@ def test_dead_and_repeated_nodes_in_an_engine_are_found(engine):
     merged = product.model_copy(update={"sources": ("product", "product_again"), "outputs": wide})
     assert duplicates(census)[1] == []
     assert duplicates(census.model_copy(update={"layers": (merged, *others)}))[1] == ["product_again"]
+    # One result in two layouts, or in two datatypes, has as much room and is computed once.
+    (narrow,) = product.outputs
+    for other in ({"layout": "another layout"}, {"datatype": Datatype.FP32}):
+        twice = merged.model_copy(update={"outputs": (narrow, narrow.model_copy(update=other))})
+        assert duplicates(census.model_copy(update={"layers": (twice, *others)}))[1] == []
+    both = merged.model_copy(update={"outputs": (narrow, narrow.model_copy(update={"name": "again"}))})
+    assert duplicates(census.model_copy(update={"layers": (both, *others)}))[1] == ["product_again"]
     twice = product.model_copy(update={"name": "again", "sources": ("product",)})
     assert duplicates(census.model_copy(update={"layers": (*census.layers, twice)}))[1] == ["product_again"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trtgate import policy
-from trtgate.case import Case
+from trtgate.case import Case, Precision
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
 from trtgate.measure import kept_census
@@ -20,6 +20,10 @@ from trtgate.measure.inspection import Inspected, census_from_build_log, census_
 from trtgate.report.layers import show_difference, show_facts, show_layers
 
 _LOGS = (".log", ".txt")
+_TF32 = (
+    "The engine may use TF32, and nothing here tells where it does: to the runtime TF32 is no datatype but a way to "
+    "multiply float32."
+)
 _MOST_TEXT = 32 * 2**20  # of a JSON, or of one line of a log; parsed, it takes ten times as much. vit_b_16's has 0.2 MB
 
 
@@ -180,11 +184,16 @@ def _show(target: Inspected, args: argparse.Namespace) -> None:
     found: dict[str, Any] = facts(target.census)
     if target.coverage is not None:
         found["coverage"] = target.coverage
+    tf32 = not Path(args.target).is_file() and Case.parse(args.target).precision is Precision.TF32
+    if tf32:
+        found["note"] = _TF32
     if args.json:
         census = target.census.model_dump(mode="json", exclude_defaults=True)
         print(json.dumps({"facts": found, "census": census, "layer_ms": target.layer_ms}, indent=1))
         return
     show_facts(found, args.target)
+    if tf32:
+        print(_TF32)
     if args.layers or args.profile:
         show_layers([_row(layer, target.layer_ms) for layer in target.census.layers])
 

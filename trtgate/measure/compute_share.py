@@ -204,12 +204,17 @@ def duplicates(census: Census) -> tuple[list[str], list[str]]:
         own = [layer for layer in census.covering(node.name) if _does(layer, node)]
         other = [layer for layer in census.covering(node.duplicate_of) if _does(layer, by_name[node.duplicate_of])]
         both = [layer for layer in own if layer in other]
-        doubled = any(
-            node.output_elements and sum(use.elements for use in layer.outputs) >= 2 * node.output_elements
-            for layer in both
-        )
+        doubled = any(_room_of(layer) >= 2 * node.output_elements for layer in both if node.output_elements)
         (repeated if doubled or (own and other and not both) else removed).append(node.name)
     return removed, repeated
+
+
+def _room_of(layer: Layer) -> int:
+    """Elements that a layer writes; one result that is written in two layouts or datatypes counts once."""
+    written: dict[tuple[str, str], int] = defaultdict(int)
+    for use in layer.outputs:
+        written[use.datatype, use.layout] += use.elements
+    return max(written.values(), default=0)
 
 
 def _does(layer: Layer, node: SourceNode) -> bool:

@@ -3,7 +3,7 @@
 Styles (anchored in the samples under tests/data and in NVIDIA's "Engine Inspector" documentation):
 
 - 10.x and TensorRT-RTX 1.4: "Format/Datatype" holds ``Half`` (Myelin) or ``Row major linear FP16 format``; "Bindings".
-- 11.x and TensorRT-RTX 1.5 and newer: "Datatype" (sometimes "DataType") beside "Format"; "I/O Tensors", "Constants".
+- 11.x and TensorRT-RTX 1.5 and newer: "Datatype" (or "DataType") beside "Format"; "I/O Tensors", "Constants".
 
 torch-tensorrt's ``get_layer_info()`` is the same JSON; a module of several engines makes a list of such documents.
 """
