@@ -9,7 +9,7 @@ from trtgate.backends import tensorrt_engine, trt_inspect
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Execution
 from trtgate.errors import OptimisationError, UnsupportedCaseError, UsageError
-from trtgate.measure import inspection, optimisation
+from trtgate.measure import inspection, micro_run, optimisation
 from trtgate.measure.inspect_case import inspect_case
 from trtgate.measure.inspection import Inspected
 from trtgate.measure.precision_check import check_layer_precision, check_precision
@@ -90,6 +90,8 @@ def prove_micro(
 ) -> Proven:
     """Build a micro model, for the GPU here or ahead of time, and hold it to its claims.
 
+    A quantised one is also run where something runs it, and compared with itself as written (`micro_run`).
+
     Raises:
         OptimisationError: a claim does not hold; names what breaks it, by layer.
         BackendAbsentError, BuildError, InspectionError: it cannot be built or read.
@@ -97,7 +99,14 @@ def prove_micro(
     case = micro_case(model, precision)
     census = inspect_micro(model, case, context).census
     found = optimisation.check_micro(census, model, precision, settings, case.id)
-    return _held(census, found, case)
+    executed = micro_run.execute(
+        model.write(context.cache / "onnx", precision), case, context, settings.quantised_error
+    )
+    if executed is None:
+        return _held(census, found, case)
+    found.violations += executed.violations()
+    proven = _held(census, found, case)
+    return Proven(proven.kernels, {**proven.facts, "executed": executed.to_json()})
 
 
 def prove_case(
