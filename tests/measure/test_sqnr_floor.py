@@ -1,5 +1,8 @@
 """A calibration that has got worse is found in one run, though each engine is as right as its model."""
 
+import fnmatch
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +10,9 @@ from torch import nn
 from trtgate.case import Case
 from trtgate.errors import ParityError
 from trtgate.measure import parity
-from trtgate.policy import ParitySettings
+from trtgate.policy import ParitySettings, load
 from trtgate.policy.parity import SqnrFloor
+from trtgate.workloads import registry
 from trtgate.workloads.base import Workload
 
 pytest.importorskip("modelopt")
@@ -70,6 +74,28 @@ def test_a_calibration_that_costs_five_decibels_is_refused(cpu_context):
     # Without a floor, or with one of other rows, it passes: an engine is as right as its model.
     elsewhere = SqnrFloor(workload="calibrated", backend="tensorrt_engine", at_least_db=300, reason="of an engine")
     assert decibels(Calibrated(outlier=14.0), cpu_context, elsewhere) == bad
+
+
+POLICY = load(Path(__file__).parents[2] / "trtgate.toml")
+QUANTISED = [
+    f"{workload}-{backend}-{precision}-{'b1s128' if workload == 'transformer' else 'b1'}-stream"
+    for workload in registry.OWN
+    for backend in ("onnxruntime", "tensorrt_engine", "torch_tensorrt")
+    for precision in ("int8", "fp8")
+    if (backend, precision) != ("onnxruntime", "fp8")  # which it does not run
+]
+
+
+@pytest.mark.parametrize("case", QUANTISED)
+def test_every_quantised_row_has_a_floor_unless_quantising_is_known_to_ruin_it(case):
+    floors = [floor for floor in POLICY.parity.sqnr_floor if floor.applies(Case.parse(case))]
+    patterns = [
+        pattern
+        for known in POLICY.known_failure
+        if known.explains("of the norm away from float64")
+        for pattern in known.case
+    ]
+    assert len(floors) == (0 if any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns) else 1)
 
 
 def test_the_highest_of_the_floors_that_name_a_case_holds():
