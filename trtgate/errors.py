@@ -116,6 +116,10 @@ class UnexpectedPassError(TrtgateError):
     """A row that the policy lists as a known failure passed: the entry is out of date."""
 
 
+class ChangedFailureError(TrtgateError):
+    """A row that the policy lists as a known failure failed with another error: something else is broken too."""
+
+
 class CalibrationError(TrtgateError):
     """Calibration data cannot be used: wrong shape, NaN, or nothing to quantise."""
 

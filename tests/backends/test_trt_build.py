@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from trtgate import artefacts
-from trtgate.backends import tensorrt_engine, trt_build, trt_runtime
+from trtgate.backends import tensorrt_engine, trt_build, trt_installed, trt_runtime
 from trtgate.backends.base import BuildContext
 from trtgate.backends.plan_cache import PlanCacheWarning
 from trtgate.backends.tensorrt_engine import build_plan, plan_of
@@ -175,7 +175,7 @@ def test_parsing_and_building_log_no_warning_of_ours(context: BuildContext, conv
 
 
 def test_ahead_of_time_building_needs_tensorrt_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trt_runtime, "find", lambda: trt_runtime.Installed("tensorrt", "10.15.1.29"))
+    monkeypatch.setattr(trt_installed, "find", lambda: trt_installed.Installed("tensorrt", "10.15.1.29"))
     answer = tensorrt_engine.TensorRTEngineBackend().ahead_of_time_availability()
     assert answer.reason == "tensorrt 10.15.1.29 needs a GPU to build; only TensorRT-RTX builds without one."
 

@@ -102,8 +102,30 @@ def test_malformed_inspector_json_is_refused_by_layer(tmp_path, capsys, fields, 
 def test_inspecting_a_micro_model_by_its_case_id(tmp_path, capsys):
     arguments = ["inspect", "conv_block-tensorrt_engine-fp16-b1-stream", "--cache-dir", str(tmp_path), "--json"]
     assert main(arguments) == 0
-    facts = json.loads(capsys.readouterr().out)["facts"]
-    assert set(facts["compute"]["conv_residual"]["fused"]) == {"add_residual", "relu_residual"}
+    printed = capsys.readouterr().out
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == printed  # recalled
+    facts = json.loads(printed)["facts"]
+    assert facts["nodes"] == [
+        "Conv conv_plain",
+        "Relu relu_plain",
+        "Conv conv_residual",
+        "Add add_residual",
+        "Relu relu_residual",
+    ]
+    assert facts["groups"][facts["compute"]["conv_residual"]["layer"]] == [2, 3, 4]
+
+
+@pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
+def test_of_tf32_it_says_that_a_census_cannot_tell_it(tmp_path, capsys):
+    said = "to the runtime TF32 is no datatype but a way to multiply float32"
+    for precision, told in (("tf32", True), ("fp32", False)):
+        case = f"mlp-tensorrt_engine-{precision}-b1-stream"
+        assert main(["inspect", case, "--cache-dir", str(tmp_path)]) == 0
+        assert (said in capsys.readouterr().out) is told
+        assert main(["inspect", case, "--cache-dir", str(tmp_path), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)["facts"]
+        assert (facts["compute_layers"], said in facts.get("note", "")) == ({"fp32": 2}, told)
 
 
 def test_two_engines_against_each_other(capsys):
@@ -192,7 +214,7 @@ def test_a_backend_that_shows_nothing_names_the_case_that_does(tmp_path, capsys,
 def test_bisecting_what_is_right(tmp_path, capsys):
     path = micro_models.get("overflow").write(tmp_path, Precision.FP32)
     assert main(["bisect", str(path), "--backend", "onnxruntime", "--precision", "fp32"]) == 0
-    assert "every output is right" in capsys.readouterr().out
+    assert "no output is wrong on the seeds 0, 1, 2, 3: the largest relative error is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

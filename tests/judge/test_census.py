@@ -9,10 +9,12 @@ BASE = {
     "casts": [],
     "reformats": ["move"],
     "compute": {
-        "conv": {"layer": "conv_0", "datatype": "fp16", "work": 0.5, "fused": ["relu", "add"]},
-        "q": {"layer": "q+k", "datatype": "fp16", "work": 0.25, "fused": ["k"]},
-        "k": {"layer": "q+k", "datatype": "fp16", "work": 0.25, "fused": ["q"]},
+        "conv": {"layer": "conv_0", "datatype": "fp16", "work": 0.5},
+        "q": {"layer": "q+k", "datatype": "fp16", "work": 0.25},
+        "k": {"layer": "q+k", "datatype": "fp16", "work": 0.25},
     },
+    "nodes": ["Conv conv", "Relu relu", "Add add", "MatMul q", "MatMul k"],
+    "groups": {"conv_0": [0, 1, 2], "q+k": [3, 4]},
     "constants_left": [],
     "duplicates_left": [],
     "dead_left": [],
@@ -46,14 +48,14 @@ def test_a_wider_datatype_names_node_and_layer():
 
 
 def test_a_lost_fusion_names_what_is_no_longer_taken_in():
-    (sentence,) = changed(conv={"fused": ["relu"]})
-    assert "no longer takes in add" in sentence
-    assert changed(conv={"fused": ["relu", "add", "more"]}) == []
+    groups = {"conv_0": [0, 1], "add_0": [2], "q+k": [3, 4]}
+    assert changed(groups=groups) == ["kernel 'conv_0' came apart: 'conv' and 'relu' in 'conv_0'; 'add' in 'add_0'."]
+    assert changed(groups={"everything": [0, 1, 2, 3, 4]}) == []
 
 
 def test_a_merge_that_came_apart_is_found():
-    found = changed(q={"layer": "q_0", "fused": []}, k={"fused": []})
-    assert any("'q' and 'k' were merged" in sentence for sentence in found)
+    found = changed(q={"layer": "q_0"}, k={"layer": "k_0"}, groups={"conv_0": [0, 1, 2], "q_0": [3], "k_0": [4]})
+    assert found == ["kernel 'q+k' came apart: 'q' in 'q_0'; 'k' in 'k_0'."]
 
 
 def test_a_layer_that_vanished_is_found():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import torch
 from simulated_gpu import SimulatedGpu
 
 from trtgate.backends.base import BuildContext, Runner
+from trtgate.measure.inspection import ensure_census
 from trtgate.measure.timing import BuildStopwatch
+from trtgate.workloads import micro_models
 
 
 @pytest.fixture
@@ -60,3 +63,24 @@ def eager():
 
     yield build
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """Build ONNX files ahead of time, once each, and read their census."""
+    folder = tmp_path_factory.mktemp("engines")
+    context = BuildContext(torch.device("cpu"), None, folder, BuildStopwatch())
+    known = {}
+
+    def build(model, precision):
+        key = (model if isinstance(model, str) else id(model), precision)
+        if key not in known:
+            if isinstance(model, str):
+                path = micro_models.get(model).write(folder, precision)
+            else:
+                path = folder / f"{id(model)}.onnx"
+                onnx.save(model, path)
+            known[key] = ensure_census(path, precision, path.stem, context, ahead_of_time=True)[1]
+        return known[key]
+
+    return build

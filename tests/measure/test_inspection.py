@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 from engine_samples import FOLDER, logged
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from trtgate.backends import tensorrt_engine, trt_runtime
 from trtgate.backends.base import YES, BuildContext
@@ -78,6 +78,7 @@ def test_a_plan_of_another_version_and_a_file_that_is_no_plan_are_told_apart(pla
 @needs_builder
 def test_a_plan_that_the_runtime_refuses_is_explained_by_its_header(plan, monkeypatch):
     """The real runtime reads the mapped file. It can be made without a GPU, and then refuses everything."""
+    monkeypatch.setattr("trtgate.backends.gpu_files.gpu_possible", lambda: True)
     monkeypatch.setattr("trtgate.backends.trt_inspect.cuda_answer", lambda: YES)
     plan.write_bytes(header("1.0.0.7"))
     with pytest.raises(PlanError, match=r"could not be deserialised: .*It was built by tensorrt_rtx 1\.0\.0\.7, and"):
@@ -166,7 +167,7 @@ def cost(work, *arguments):
 def test_the_largest_engine_is_read_in_two_seconds_and_500_mb(tmp_path):
     """vit_b_16, with an ONNX file as large as its float32 weights."""
     onnx_path = tmp_path / "vit.onnx"
-    _large_model(onnx_path)
+    _large_model(onnx_path, [node.name for node in logged("vit_b_16_fp16_rtx_1.6").sources])
     assert onnx_path.stat().st_size > 300e6
     work = """
 import gzip
@@ -196,10 +197,12 @@ told = facts(inspect_plan(Path(sys.argv[1])))
     assert peak_bytes < 300e6  # the plan is not held: the whole is less than its bytes
 
 
-def _large_model(path):
-    """The micro perceptron with 346 MB of weights beside it, as many bytes as vit_b_16 has in float32."""
+def _large_model(path, names):
+    """The micro perceptron with nodes of these names and 346 MB of weights: vit_b_16 in float32 has as many bytes."""
     size = 346_000_000
-    model = micro_models.get("mlp").model(Precision.FP32).SerializeToString()
+    model = micro_models.get("mlp").model(Precision.FP32)
+    model.graph.node.extend(helper.make_node("Identity", ["x"], [f"{name}_out"], name=name) for name in names)
+    model = model.SerializeToString()
     tensor = onnx.TensorProto(name="large", data_type=TensorProto.FLOAT, dims=[size // 4]).SerializeToString()
     raw = b"\x4a" + _varint(size)  # TensorProto.raw_data, whose bytes the file's hole holds
     initialiser = b"\x2a" + _varint(len(tensor) + len(raw) + size)  # GraphProto.initializer

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtgate.case import Precision
 from trtgate.errors import InspectionError
+from trtgate.measure import onnx_skeleton
 from trtgate.measure.onnx_graph import read_sources, sources_of_model
 from trtgate.measure.onnx_skeleton import load_skeleton
 from trtgate.workloads import micro_models
@@ -99,6 +100,31 @@ def test_a_skeleton_has_everything_but_large_weights(tmp_path):
     kept = {tensor.name for tensor in skeleton.graph.initializer if tensor.raw_data or tensor.float_data}
     assert kept == {"b1", "b2"}
     assert read_sources(path) == sources_of_model(whole)
+
+
+def test_garbage_ends_at_its_first_field_and_a_model_of_a_million_empty_ones_at_its_budget(tmp_path, monkeypatch):
+    path = tmp_path / "x.onnx"
+    with path.open("wb") as file:
+        file.truncate(200 * 2**20)
+    with pytest.raises(InspectionError, match="field number 0 at byte 0"):
+        load_skeleton(path)
+    path.write_bytes(b"\x08\x0a\x4a\x00")  # field 9 is none of a model's
+    with pytest.raises(InspectionError, match="a model has no field 9, which stands at byte 2"):
+        load_skeleton(path)
+    monkeypatch.setattr(onnx_skeleton, "_MOST_STRUCTURE_BYTES", 2**20)
+    # Empty nodes; and an initialiser of empty pieces of data, none of which would be kept.
+    for inner in (b"\x0a\x00" * 70_000, b"\x2a" + varint(140_000) + b"\x22\x00" * 70_000):
+        path.write_bytes(b"\x3a" + varint(len(inner)) + inner)
+        with pytest.raises(InspectionError, match="more than 1 MiB beside its initialisers"):
+            load_skeleton(path)
+
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02", b"not a model at all", b"\x3a\xff\xff\xff\xff\x0f"])

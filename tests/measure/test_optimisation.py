@@ -3,50 +3,24 @@
 import numpy as np
 import onnx
 import pytest
-import torch
 from engine_samples import inspected, logged
 from onnx import TensorProto, helper, numpy_helper
 
 from trtgate.backends import tensorrt_engine
-from trtgate.backends.base import BuildContext
-from trtgate.case import Case, Precision
+from trtgate.case import Precision
 from trtgate.errors import InspectionError
 from trtgate.measure import optimisation
 from trtgate.measure.census import Datatype, SourceNode
-from trtgate.measure.compute_share import attribute, duplicates, facts, folded_constants, shares
-from trtgate.measure.inspection import ensure_census
+from trtgate.measure.compute_share import Constants, attribute, constants_of, duplicates, facts, shares
 from trtgate.measure.onnx_graph import sources_of_model
 from trtgate.measure.ort_census import census_from_onnxruntime
 from trtgate.measure.precision_check import DATATYPE_OF, check_precision
-from trtgate.measure.timing import BuildStopwatch
-from trtgate.policy.optimisation import ExplainedLayer, LayerFloor, OptimisationSettings
+from trtgate.policy.optimisation import ExplainedLayer, OptimisationSettings
 from trtgate.workloads import micro_models
 
 SETTINGS = OptimisationSettings()
-CASE = Case.parse("resnet18-tensorrt_engine-fp16-b8-stream")
 AHEAD = tensorrt_engine.TensorRTEngineBackend().ahead_of_time_availability()
 needs_builder = pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    """Build ONNX files ahead of time, once each, and read their census."""
-    folder = tmp_path_factory.mktemp("engines")
-    context = BuildContext(torch.device("cpu"), None, folder, BuildStopwatch())
-    known = {}
-
-    def build(model, precision):
-        key = (model if isinstance(model, str) else id(model), precision)
-        if key not in known:
-            if isinstance(model, str):
-                path = micro_models.get(model).write(folder, precision)
-            else:
-                path = folder / f"{id(model)}.onnx"
-                onnx.save(model, path)
-            known[key] = ensure_census(path, precision, path.stem, context, ahead_of_time=True)[1]
-        return known[key]
-
-    return build
 
 
 MICRO = [(name, precision) for name in micro_models.names() for precision in micro_models.get(name).precisions]
@@ -60,46 +34,6 @@ def test_micro_models_hold_what_they_claim(engine, name, precision):
     assert found.violations == []
     told = found.facts(census)
     assert told["share"] == {DATATYPE_OF[precision]: 1.0}
-
-
-@needs_builder
-def test_what_this_builder_merges(engine):
-    """Recorded from TensorRT-RTX 1.4 and 1.6: three products become one, two convolutions stay two."""
-    for precision in (Precision.FP32, Precision.FP16, Precision.BF16):
-        model = micro_models.get("parallel_matmuls")
-        found = optimisation.check_micro(engine(model.name, precision), model, precision, SETTINGS, "micro")
-        assert found.counts == {"layers_of_parallel_matmuls": 1}
-        model = micro_models.get("parallel_convs")
-        found = optimisation.check_micro(engine(model.name, precision), model, precision, SETTINGS, "micro")
-        assert found.counts == {"layers_of_parallel_convs": 2}
-
-
-@needs_builder
-def test_float32_attention_is_not_fused_and_the_check_says_so(engine):
-    """A real engine in which the claim is false: without half precision there is no fused kernel."""
-    model = micro_models.get("attention")
-    census = engine("attention", Precision.FP32)
-    (violation,) = optimisation.check_attention(census, model.attention, 1)
-    assert "fell into 3 kernels" in violation.message
-    assert "scores" in violation.message
-    assert len(violation.layers) == 3
-    assert optimisation.check_attention(engine("attention", Precision.FP16), model.attention, 1) == []
-
-
-def _exposed_convolution():
-    """Convolution + bias + relu whose convolution is an output too, so that the three cannot be one layer."""
-    model = micro_models.get("conv_block").model(Precision.FP16)
-    model.graph.output.append(helper.make_tensor_value_info("c2", TensorProto.FLOAT16, (2, 64, 28, 28)))
-    return model
-
-
-@needs_builder
-def test_a_fusion_that_is_broken_is_found(engine):
-    census = engine(_exposed_convolution(), Precision.FP16)
-    model = micro_models.get("conv_block")
-    assert optimisation.check_one_layer(census, model.one_layer[0]) == []
-    (violation,) = optimisation.check_one_layer(census, model.one_layer[1])
-    assert "2 layers instead of one" in violation.message
 
 
 def _float32_island():
@@ -197,6 +131,13 @@ def test_dead_and_repeated_nodes_in_an_engine_are_found(engine):
     merged = product.model_copy(update={"sources": ("product", "product_again"), "outputs": wide})
     assert duplicates(census)[1] == []
     assert duplicates(census.model_copy(update={"layers": (merged, *others)}))[1] == ["product_again"]
+    # One result in two layouts, or in two datatypes, has as much room and is computed once.
+    (narrow,) = product.outputs
+    for other in ({"layout": "another layout"}, {"datatype": Datatype.FP32}):
+        twice = merged.model_copy(update={"outputs": (narrow, narrow.model_copy(update=other))})
+        assert duplicates(census.model_copy(update={"layers": (twice, *others)}))[1] == []
+    both = merged.model_copy(update={"outputs": (narrow, narrow.model_copy(update={"name": "again"}))})
+    assert duplicates(census.model_copy(update={"layers": (both, *others)}))[1] == ["product_again"]
     twice = product.model_copy(update={"name": "again", "sources": ("product",)})
     assert duplicates(census.model_copy(update={"layers": (*census.layers, twice)}))[1] == ["product_again"]
 
@@ -204,32 +145,45 @@ def test_dead_and_repeated_nodes_in_an_engine_are_found(engine):
 @needs_builder
 def test_a_constant_in_a_kernels_name_is_found(engine):
     census = engine("redundant", Precision.FP16)
-    assert folded_constants(census) == (["constant_exp", "constant_div", "constant_sqrt"], [])
+    chain = ("constant_exp", "constant_div", "constant_sqrt")
+    assert constants_of(census) == Constants(folded=chain, left=(), unproven=())
     layers = tuple(
         layer.model_copy(update={"operations": (*layer.operations, "Sqrt")}) if layer.operations else layer
         for layer in census.layers
     )
-    assert folded_constants(census.model_copy(update={"layers": layers}))[1] == ["constant_sqrt"]
+    spelt = census.model_copy(update={"layers": layers})
+    assert constants_of(spelt) == Constants(folded=chain[:2], left=chain[2:], unproven=())
 
 
-def test_the_floor_on_nodes_per_layer_can_fail():
-    census = logged("mobilenet_v3_small_fp16_rtx_1.4")  # 122 nodes in 84 kernels
-    assert optimisation.check_nodes_per_layer(census, 1.45, "recorded") == []
-    (violation,) = optimisation.check_nodes_per_layer(census, 1.46, "recorded")
-    assert "122 nodes run in 84 kernels" in violation.message
-    floor = LayerFloor(workload="resnet18", nodes_per_layer=1.46, reason="recorded")
-    settings = OptimisationSettings(layer_floor=(floor,))
-    assert [one.check for one in optimisation.check_case(census, CASE, settings).violations] == ["operator fusion"]
-    other = Case.parse("resnet50-tensorrt_engine-fp16-b8-stream")
-    assert optimisation.check_case(census, other, settings).violations == []
+@needs_builder
+def test_a_constant_of_which_no_layer_shows_what_became_is_not_said_to_be_folded(engine):
+    census = engine("redundant", Precision.FP16)
+
+    def told(layer, **source):
+        """The constants where a layer takes in the chain, and one live node is another operator."""
+        nodes = tuple(node.model_copy(update=source if node.name == "join" else {}) for node in census.sources)
+        found = constants_of(census.model_copy(update={"layers": (layer,), "sources": nodes}))
+        assert not found.left
+        return len(found.folded), len(found.unproven)
+
+    kernel = next(layer for layer in census.layers if "constant_exp" in layer.sources)
+    assert told(kernel) == (3, 0)
+    assert told(kernel, op="Gelu") == (0, 3)  # made of several operations, of which any may be spelt
+    assert told(kernel.model_copy(update={"operations": ()})) == (0, 3)  # its name spells nothing
+    # A live node of the same operation explains what is spelt.
+    assert told(kernel.model_copy(update={"operations": ("Sqrt",)}), op="Sqrt") == (2, 1)
+    assert told(kernel.model_copy(update={"sources": ("join",)})) == (3, 0)
+    told_by_graph = census.model_copy(update={"origin": "onnxruntime"})
+    assert constants_of(told_by_graph).unproven == ()
+    assert facts(census)["constants_unproven"] == 0
 
 
 def test_work_that_no_layer_claims_is_found():
     census = logged("transformer_fp16_rtx_1.6")
-    layers = tuple(layer for layer in census.layers if "node_Gemm_185" not in layer.sources)
+    layers = tuple(layer for layer in census.layers if "node_MatMul_74" not in layer.sources)
     cut = census.model_copy(update={"layers": layers})
     found = check_precision(cut, Precision.FP16, SETTINGS, "case")
-    assert "node_Gemm_185" in found[0].message
+    assert "node_MatMul_74" in found[0].message
     assert shares(cut)[Datatype.UNKNOWN] > 0
 
 

@@ -222,7 +222,8 @@ def test_cases_share_a_reference_unless_what_was_quantised_differs():
         return parity.reference_key(case_of(precision, backend=backend))
 
     assert key("eager", "fp16") == key("tensorrt_engine", "fp16") != key("eager", "fp32")
-    assert key("tensorrt_engine", "int8") == key("onnxruntime", "int8") != key("torch_tensorrt", "int8")
+    # An engine's ONNX model has other pairs than ONNX Runtime's, and half precision between them.
+    assert len({key(backend, "int8") for backend in ("tensorrt_engine", "onnxruntime", "torch_tensorrt")}) == 3
 
 
 def test_a_reference_of_another_workload_is_refused(cpu_context):

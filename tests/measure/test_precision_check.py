@@ -113,3 +113,20 @@ def test_layers_without_source_nodes_are_judged_one_by_one(precision):
     entry = ExplainedLayer(case=case, node=names[0], datatype="fp32", reason="kept for accuracy")
     assert check_layer_precision(wide, precision, OptimisationSettings(explained=(entry,)), case) == []
     assert check_layer_precision(wide, Precision.FP32, settings, case) != []
+
+
+def test_what_a_rule_of_the_quantisers_leaves_alone_is_explained_in_the_datatype_that_it_leaves():
+    census = engine(conv_1="fp16", conv_2="fp16", linear_1="int8", linear_2="int8")
+    narrow = dict.fromkeys(("conv_1", "conv_2"), Datatype.FP16)
+
+    def found(left_alone, census=census):
+        return check_precision(census, Precision.INT8, OptimisationSettings(), CASE, left_alone)
+
+    assert found(narrow) == []
+    assert [one.message[:5] for one in found({"conv_1": Datatype.FP16})] == ["4.9% "]
+    # The quantiser left them in fp16: that they run in fp32 is the engine's doing.
+    wide = engine(conv_1="fp32", conv_2="fp16", linear_1="int8", linear_2="int8")
+    assert any("'conv_1' runs in fp32" in one.message for one in found(narrow, wide))
+    everything = dict.fromkeys(WORK, Datatype.FP16)
+    (violation,) = found(everything, engine(**dict.fromkeys(WORK, "fp16")))
+    assert "all of the work is explained away" in violation.message

@@ -20,7 +20,7 @@ FLOOR = {
 }
 
 
-_FAILURE = '[[known_failure]]\ncase="*"\nstage="run"\nreason="x"\n'
+_FAILURE = '[[known_failure]]\ncase="*"\nstage="run"\nerror="words"\nreason="x"\n'
 
 
 def floor(heading="[[floor]]", renamed=None, **changed):
@@ -36,6 +36,10 @@ def refusal(tmp_path, text):
     return str(caught.value)
 
 
+def failing(error=""):
+    return f'[[known_failure]]\ncase = "*"\nstage = "run"\nruntime = "*"\nreason = "x"\n{error}'
+
+
 def test_the_floor_that_the_others_are_made_from_is_good(tmp_path):
     path = tmp_path / "trtgate.toml"
     path.write_text(floor())
@@ -48,7 +52,7 @@ def test_the_floor_that_the_others_are_made_from_is_good(tmp_path):
         (floor(renamed={"shape": "shap"}), "floor.0.shap", "shape"),
         (floor(renamed={"at_least": "atleast"}), "floor.0.atleast", "at_least"),
         ("[parity.tolerance.fp16]\nfacter = 3.0\nfloor = 1e-3", "parity.tolerance.fp16.facter", "factor"),
-        ('[[known_failure]]\ncse="*"\nstage="run"\nruntime="*"\nreason="x"', "known_failure.0.cse", "case"),
+        (failing('error="some words"').replace("case", "cse"), "known_failure.0.cse", "case"),
         ("[measure]\nmin_round = 5", "measure.min_round", "min_rounds"),
         ('[flor]\ngpu="*"', "flor", "floor"),
     ],
@@ -90,6 +94,9 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant(tmp_path, text, key
             "[optimisation.min_share]\nfp16 = 1\nfp99 = 1",
             "unknown key 'optimisation.min_share.fp99'. Known keys there: ",
         ),
+        (failing(), "[[known_failure]] number 1 needs 'error'. Add that key."),
+        (failing('error = "bug"'), "known_failure.0.error is 'bug': words of at least 4 letters tell"),
+        (failing("error = []"), "known_failure.0.error is []: words of at least 4 letters tell"),
     ],
 )
 def test_other_mistakes_are_told_in_the_words_of_the_file(tmp_path, text, says):

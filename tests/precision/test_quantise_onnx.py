@@ -160,7 +160,7 @@ def test_for_tensorrt_the_rest_is_fp16_and_what_was_skipped_is_named(workload, f
             "weight [32, 16, 3, 3]: only 16 channels in fp8",
         ]
     )
-    assert [node.note for node in report.skipped] == skipped
+    assert [(node.note, node.by_rule) for node in report.skipped] == [(note, True) for note in skipped]
     assert {node.operator for node in report.skipped} == ({"Conv"} if skipped else set())
 
 
@@ -296,4 +296,5 @@ def test_a_scale_that_loses_every_value_is_refused(scale):
             calibration={},
             tool="test",
             warnings=(),
+            operators=("MatMul",),
         )

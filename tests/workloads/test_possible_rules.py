@@ -44,10 +44,12 @@ def test_a_floor_on_a_case_that_exists_is_kept(workload, shape):
 
 
 MARGIN = '[[judge.case_margin]]\ncase = "{}"\nquantity = "device"\nmargin = 0.1\nreason = "x"'
-FAILURE = '[[known_failure]]\ncase = ["*", "{}"]\nstage = "run"\nruntime = "*"\nreason = "x"'
+FAILURE = '[[known_failure]]\ncase = ["*", "{}"]\nstage = "run"\nerror = "words"\nruntime = "*"\nreason = "x"'
 EXPLAINED = '[[optimisation.explained]]\ncase = "{}"\nnode = "*"\ndatatype = "fp32"\nreason = "x"'
 LAYERS = '[[optimisation.layer_floor]]\nworkload = "{}"\nnodes_per_layer = 1.0\nreason = "x"'
 CONSTANTS = '[[optimisation.constant_limit]]\nworkload = "{}"\nat_most = 1\nreason = "x"'
+MERGED = '[[optimisation.merge_limit]]\nmodel = "{}"\nat_most = 1\nreason = "x"'
+NOISE = '[[parity.sqnr_floor]]\nworkload = "{}"\nat_least_db = 9.0\nreason = "x"'
 GATE = '[gate]\ncases = ["{}"]'
 
 
@@ -59,6 +61,8 @@ GATE = '[gate]\ncases = ["{}"]'
         (EXPLAINED, "*-tensorrt_engin-bf16-*", "[[optimisation.explained]] number 1", "tensorrt_engine"),
         (LAYERS, "resnet81", "[[optimisation.layer_floor]] number 1", "resnet18"),
         (CONSTANTS, "swint_t", "[[optimisation.constant_limit]] number 1", "swin_t"),
+        (MERGED, "parallel_matmul", "[[optimisation.merge_limit]] number 1", "parallel_matmuls"),
+        (NOISE, "resnet81", "[[parity.sqnr_floor]] number 1", "resnet18"),
         (GATE, "resnet81-eager-fp16-b8-graph", "Case number 1 of [gate]", "resnet18"),
         (MARGIN, "resnet18-*-f16-*", "[[judge.case_margin]] number 1", "fp16"),
         (FAILURE, "*-eager-*-b8-grahp", "[[known_failure]] number 1", "graph"),

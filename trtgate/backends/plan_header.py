@@ -1,8 +1,9 @@
 """What the first bytes of a serialised engine tell: that it is one, who built it, and how long it should be.
 
-Needs neither TensorRT nor a GPU. A plan begins with a tag of four characters that ends in ``trt``. The bytes at offset
-24 are the builder's version, one a part: NVIDIA's answer in https://github.com/NVIDIA/TensorRT/issues/3073. Read off
-plans of TensorRT-RTX 1.4.0.76 and 1.6.1.120: the tag is ``vtrt``, and the eight bytes at offset 16 are the file's size.
+Needs neither TensorRT nor torch nor a GPU. A plan begins with a tag of four characters that ends in ``trt``. The bytes
+at offset 24 are the builder's version, one a part: NVIDIA's answer in
+https://github.com/NVIDIA/TensorRT/issues/3073. Read off plans of TensorRT-RTX 1.4.0.76 and 1.6.1.120: the tag is
+``vtrt``, and the eight bytes at offset 16 are the file's size.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trtgate.backends import trt_installed
 from trtgate.errors import PlanError
 
 _BYTES: Final = 28
@@ -70,11 +72,30 @@ def read_header(path: Path) -> PlanHeader | None:
     return PlanHeader(flavour, ".".join(str(part) for part in version))
 
 
-def not_a_plan(path: Path) -> PlanError:
-    """The error for a file whose header is None."""
-    with path.open("rb") as file:
-        start = file.read(16)
-    return PlanError(
-        f"{path} is not a serialised engine: it begins with {start!r}.",
-        "Name a plan file, the engine inspector's JSON (.json), a builder's verbose log (.log), or a case id.",
-    )
+def foreign_builder(header: PlanHeader | None) -> str | None:
+    """Who built a plan, where that is not the TensorRT that is installed here; None where it is, or is not known."""
+    flavour, version = trt_installed.versions()
+    foreign = header is not None and version is not None and not header.built_by(flavour, version)
+    return header.builder if header is not None and foreign else None
+
+
+def require_own(path: Path) -> None:
+    """Refuse, where no GPU can load it, a file that is no plan, and a plan of another version.
+
+    Raises:
+        PlanError: it is; or it cannot be read, is empty or truncated.
+    """
+    header = read_header(path)
+    if header is None:
+        with path.open("rb") as file:
+            start = file.read(16)
+        raise PlanError(
+            f"{path} is not a serialised engine: it begins with {start!r}.",
+            "Name a plan file, the engine inspector's JSON (.json), a builder's verbose log (.log), or a case id.",
+        )
+    if builder := foreign_builder(header):
+        flavour, version = trt_installed.versions()
+        raise PlanError(
+            f"{path} was built by {builder}, and {flavour} {version} is installed here.",
+            "Inspect it where that version and a GPU are, or build the model again with the version that is here.",
+        )

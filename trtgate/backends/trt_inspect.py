@@ -13,7 +13,7 @@ import torch
 
 from trtgate.backends import plan_header, trt_runtime
 from trtgate.backends.cuda_device import cuda_answer
-from trtgate.errors import BackendAbsentError, InspectionError, PlanError
+from trtgate.errors import BackendAbsentError, InspectionError
 
 
 def inspector_json_of_file(path: Path) -> str:
@@ -25,21 +25,14 @@ def inspector_json_of_file(path: Path) -> str:
         InspectionError: the inspector returned nothing.
     """
     header = plan_header.read_header(path)
-    flavour, version = trt_runtime.versions()
-    here = f"{flavour} {version}"
-    foreign = None if header is None or version is None or header.built_by(flavour, version) else header.builder
     if not cuda_answer():
         # Nothing here can load it, but its header tells more than that.
-        if header is None:
-            raise plan_header.not_a_plan(path)
-        if foreign:
-            raise PlanError(
-                f"{path} was built by {foreign}, and {here} is installed here.",
-                "Inspect it where that version and a GPU are, or build the model again with the version that is here.",
-            )
+        plan_header.require_own(path)
     if header is None:
         fix = "It does not begin as a serialised engine does: name a plan file, an inspector's JSON, or a case id."
-    elif foreign:
+    elif foreign := plan_header.foreign_builder(header):
+        flavour, version = trt_runtime.versions()
+        here = f"{flavour} {version}"
         fix = f"It was built by {foreign}, and {here} is installed: inspect it with that version, or build it again."
     else:
         fix = "Inspect it on the GPU model that it was built for, or build it again."

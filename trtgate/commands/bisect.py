@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -15,26 +16,21 @@ import onnx
 import torch
 
 from trtgate.artefacts import make_cache
-from trtgate.backends import onnx_export, tensorrt_engine
-from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.backends.trt_debug import TensorRTTensors
 from trtgate.case import BackendName, Case, Precision
 from trtgate.commands.shared import add_policy, file_that_was_named, policy_of
 from trtgate.errors import UnsupportedCaseError, UsageError
 from trtgate.measure.bisect import Bisection, TensorError, Tensors, bisect
+from trtgate.measure.bisect_target import Target, target_of_case, target_of_file
 from trtgate.measure.float32_model import float32_twin
-from trtgate.measure.onnx_skeleton import load_skeleton
-from trtgate.measure.optimisation_run import micro_of
-from trtgate.measure.workplace import build_context, workload_of
 from trtgate.precision.tf32 import scope
 
 if TYPE_CHECKING:
     from trtgate.measure.bisect import Culprit
     from trtgate.policy import Policy
+    from trtgate.record import Parity
 
-# Beyond ten times what parity allows for rounding at a model's end, no single tensor's error is rounding.
-_LIMIT_OVER_FLOOR = 10.0
 _SHOWING = (BackendName.TENSORRT_ENGINE, BackendName.ONNXRUNTIME)
 _DISTURBANCE = (
     "A tensor that is shown is not fused away, so what was compared may differ from the engine that parity judged."
@@ -48,8 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default="tensorrt_engine", help="for a file: tensorrt_engine (default) or onnxruntime"
     )
     parser.add_argument("--precision", default="fp16", help="for a file: what it is written in; default: fp16")
-    parser.add_argument("--seed", type=int, default=0, help="which of the seeded batches; default: 0")
-    parser.add_argument("--limit", type=float, help="relative L2 error of a tensor that is still right")
+    parser.add_argument("--seed", type=int, help="which seeded batch; default: those of parity, until one is wrong")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        help="relative L2 error of a tensor that is still right; default: half of what parity allows the outputs, at "
+        "most ten times the precision's floor",
+    )
     parser.add_argument("--at-once", type=int, default=16, metavar="N", help="tensors shown in one run; default: 16")
     parser.add_argument(
         "--show",
@@ -66,60 +67,72 @@ def run(args: argparse.Namespace) -> str | None:
     """Search and print.
 
     Returns:
-        ``regression`` where a tensor is wrong, else None.
+        ``regression`` where a tensor is wrong; ``inconclusive`` where none is, and parity fails or cannot judge the
+        case; else None.
 
     Raises:
         TrtgateError: the case cannot be bisected here; the message says why and what to do.
     """
-    if args.at_once < 1 or (args.limit is not None and args.limit <= 0):
+    if args.at_once < 1 or (args.limit is not None and not 0 < args.limit < math.inf):
         raise UsageError(
             f"--at-once is {args.at_once} and --limit is {args.limit}.", "Give a whole number and a limit above 0."
         )
     settings = policy_of(args.policy)
-    path, backend, precision, inputs = _what(args, settings)
-    limit = args.limit or _LIMIT_OVER_FLOOR * settings.parity.tolerance[precision].floor
-    model = onnx.load(path)
-    with scope(precision):
-        candidate = _candidate(args, path, model, backend, precision, inputs)
+    target = _target(args, settings)
+    limit = args.limit or target.limit
+    seeds = range(settings.parity.batches) if args.seed is None else (args.seed,)
+    model = onnx.load(target.path)
+    found: dict[int, Bisection] = {}
+    notes: dict[str, None] = {}
+    for seed in seeds:
+        found[seed], note = _search(args, target, model, limit, seed)
+        notes |= {note: None} if note else {}
+        if found[seed].culprit is not None:
+            break
+    for note in notes:
+        print(f"{note} Outputs were added to the network instead.", file=sys.stderr)
+    parity = target.prove() if found[seed].culprit is None and target.prove is not None else None
+    _show(found, args, limit, parity, target.unproven)
+    if found[seed].culprit is not None:
+        return "regression"
+    return "inconclusive" if target.unproven or (parity is not None and not parity.passed) else None
+
+
+def _search(
+    args: argparse.Namespace, target: Target, model: Any, limit: float, seed: int
+) -> tuple[Bisection, str | None]:
+    """What one batch shows, and why TensorRT's debug tensors were given up, if they were."""
+    types = {value.name: _TORCH_TYPES.get(value.type.tensor_type.elem_type) for value in model.graph.input}
+    # Both sides get the inputs as the model takes them: rounding them is not the fault of any of its nodes.
+    inputs = {name: value.to(types.get(name) or value.dtype) for name, value in target.inputs(seed).items()}
+    with scope(target.precision):
+        candidate = _candidate(args, target, model, inputs)
         found = bisect(
             model,
             candidate,
             OnnxRuntimeTensors(
                 float32_twin(model),
                 {name: _widened(value) for name, value in inputs.items()},
-                rounded=backend is BackendName.ONNXRUNTIME,
+                rounded=target.backend is BackendName.ONNXRUNTIME,
             ),
             limit=limit,
             at_once=args.at_once,
         )
-    if isinstance(candidate, TensorRTTensors) and candidate.without_debug:
-        print(f"{candidate.without_debug} Outputs were added to the network instead.", file=sys.stderr)
-    _show(found, args, limit)
-    return None if found.culprit is None else "regression"
+    return found, candidate.without_debug if isinstance(candidate, TensorRTTensors) else None
 
 
-def _what(args: argparse.Namespace, settings: Policy) -> tuple[Path, BackendName, Precision, dict[str, torch.Tensor]]:
+def _target(args: argparse.Namespace, settings: Policy) -> Target:
     path = Path(args.target)
     if path.suffix == ".onnx":
         # Through a case id, so that a misspelt backend or precision is refused like everywhere else.
         case = Case.parse(f"file-{args.backend}-{args.precision}-b1-stream")
         _require_tensors(case.backend, "--backend tensorrt_engine or --backend onnxruntime")
         with file_that_was_named():
-            return path, case.backend, case.precision, _random_inputs(path, args.seed)
+            return target_of_file(path, case, settings)
     case = Case.parse(args.target)
     _require_tensors(case.backend, f"'trtgate bisect {replace(case, backend=BackendName.TENSORRT_ENGINE).id}'")
     make_cache(args.cache_dir)
-    if (micro := micro_of(case)) is not None:
-        written = micro.write(args.cache_dir / "onnx", case.precision)
-        return written, case.backend, case.precision, _random_inputs(written, args.seed)
-    case, workload = workload_of(args.target, args.cache_dir)
-    context = build_context(args.cache_dir, settings)
-    if case.backend is BackendName.TENSORRT_ENGINE and cuda_answer():
-        exported = tensorrt_engine.parsed_onnx(workload, case, context, ahead_of_time=False)
-    else:
-        exported = onnx_export.export(workload, case, args.cache_dir, context.stopwatch, context.calibration)
-    tensors = workload.inputs(case.batch, case.sequence, args.seed)
-    return exported, case.backend, case.precision, dict(zip(workload.input_names, tensors, strict=True))
+    return target_of_case(case, args.cache_dir, settings)
 
 
 def _require_tensors(backend: BackendName, instead: str) -> None:
@@ -131,49 +144,20 @@ def _require_tensors(backend: BackendName, instead: str) -> None:
         )
 
 
-def _random_inputs(path: Path, seed: int) -> dict[str, torch.Tensor]:
-    """Seeded standard normal inputs of a file."""
-    generator = torch.Generator().manual_seed(seed)
-    graph = load_skeleton(path).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    found = {}
-    for value in graph.input:
-        if value.name in weights:
-            continue
-        kind = value.type.tensor_type
-        shape = [dim.dim_value for dim in kind.shape.dim]
-        if onnx.TensorProto.DataType.Name(kind.elem_type) not in ("FLOAT", "FLOAT16", "BFLOAT16") or 0 in shape:
-            raise UsageError(
-                f"Input '{value.name}' of {path} is not a floating-point tensor of a static shape.",
-                "Bisect the case that the file was exported for, which has inputs of its own.",
-            )
-        found[value.name] = torch.randn(shape, generator=generator)
-    return found
-
-
-def _candidate(
-    args: argparse.Namespace,
-    path: Path,
-    model: Any,
-    backend: BackendName,
-    precision: Precision,
-    inputs: Mapping[str, torch.Tensor],
-) -> Tensors:
-    types = {value.name: _TORCH_TYPES.get(value.type.tensor_type.elem_type) for value in model.graph.input}
-    typed = {name: value.to(types[name]) if types.get(name) else value for name, value in inputs.items()}
-    if backend is BackendName.TENSORRT_ENGINE:
+def _candidate(args: argparse.Namespace, target: Target, model: Any, inputs: Mapping[str, torch.Tensor]) -> Tensors:
+    if target.backend is BackendName.TENSORRT_ENGINE:
         return TensorRTTensors(
-            path,
-            precision,
+            target.path,
+            target.precision,
             args.target,
-            {name: value.cuda() for name, value in typed.items()} if torch.cuda.is_available() else typed,
+            {name: value.cuda() for name, value in inputs.items()} if torch.cuda.is_available() else inputs,
             show=args.show,
         )
-    if precision is Precision.BF16:
+    if target.precision is Precision.BF16:
         raise UnsupportedCaseError(
             "ONNX Runtime's CPU provider has no bf16 kernels to bisect.", "Bisect the tensorrt_engine case."
         )
-    arrays = {name: value.numpy() for name, value in typed.items()}
+    arrays = {name: value.numpy() for name, value in inputs.items()}
     return OnnxRuntimeTensors(model, arrays, optimise=True, rounded=True)
 
 
@@ -188,20 +172,56 @@ def _widened(value: torch.Tensor) -> np.ndarray[Any, Any]:
     return np.asarray((value.float() if value.is_floating_point() else value).numpy())
 
 
-def _show(found: Bisection, args: argparse.Namespace, limit: float) -> None:
+def _show(
+    found: Mapping[int, Bisection],
+    args: argparse.Namespace,
+    limit: float,
+    parity: Parity | None,
+    unproven: str,
+) -> None:
+    seed, last = list(found.items())[-1]
     if args.json:
-        culprit = None if found.culprit is None else asdict(found.culprit) | {"growth": _number(found.culprit.growth)}
-        outputs = [asdict(one) for one in found.outputs]
-        told = {"target": args.target, "limit": limit, "culprit": culprit, "outputs": outputs}
-        compared = {"tensors": len(found.seen), "runs": found.probes, "warning": _DISTURBANCE}
-        print(json.dumps(told | compared, indent=1))
-        return
-    if found.culprit is None:
-        worst = max(found.outputs, key=lambda one: one.relative_l2)
-        print(f"{args.target}: every output is right; the largest relative error is {worst.relative_l2:.2e}.")
-        return
-    print("\n".join(_sentences(found.culprit, args.target, limit)))
-    print(f"{len(found.seen)} tensors were compared in {found.probes} runs. {_DISTURBANCE}")
+        told = {
+            "target": args.target,
+            "limit": limit,
+            "seed": seed,
+            "culprit": None if last.culprit is None else asdict(last.culprit) | {"growth": last.culprit.growth},
+            "outputs": [asdict(one) for one in last.outputs],
+            "tensors": len(last.seen),
+            "runs": sum(one.probes for one in found.values()),
+            "parity": None if parity is None else {"passed": parity.passed, "message": parity.message},
+            "unproven": unproven,
+            "warning": _DISTURBANCE,
+        }
+        print(json.dumps(_plain(told), indent=1, allow_nan=False))
+    elif last.culprit is not None:
+        print("\n".join(_sentences(last.culprit, args.target, limit)))
+        print(f"{len(last.seen)} tensors of seed {seed} were compared in {last.probes} runs. {_DISTURBANCE}")
+    else:
+        print("\n".join(_nothing_found(found, args.target, limit, parity, unproven)))
+
+
+def _nothing_found(
+    found: Mapping[int, Bisection], target: str, limit: float, parity: Parity | None, unproven: str
+) -> list[str]:
+    worst = max(one.relative_l2 for search in found.values() for one in search.outputs)
+    seeds = ", ".join(map(str, found))
+    lines = [
+        f"{target}: no output is wrong on the seeds {seeds}: the largest relative error is {worst:.2e}, and up to "
+        f"{limit:.1e} counts as rounding."
+    ]
+    if unproven:
+        lines.append(f"Parity cannot judge this case: {unproven}")
+    elif parity is not None and parity.passed:
+        lines.append("The case passes parity.")
+    elif parity is not None:
+        lines += [
+            f"Yet it fails parity: {parity.message}",
+            f"Search with a lower limit, such as --limit {worst / 2:.1e}, or on other batches with --seed. If nothing "
+            "is found there either, the fault needs a fusion that showing tensors takes away: compare the case with "
+            "another one by 'trtgate inspect --against'.",
+        ]
+    return lines
 
 
 def _sentences(culprit: Culprit, target: str, limit: float) -> list[str]:
@@ -229,5 +249,10 @@ def _described(one: TensorError) -> str:
     )
 
 
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _plain(value: Any) -> Any:
+    """Plain JSON, which has neither infinity nor NaN: None stands for them."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

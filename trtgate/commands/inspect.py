@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trtgate.artefacts import make_cache
-from trtgate.case import Case
+from trtgate.case import Case, Precision
 from trtgate.commands.shared import file_that_was_named, policy_of
 from trtgate.errors import StorageError, UsageError
 from trtgate.judge.census import compare_census_facts
+from trtgate.measure import kept_census
 from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
-from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan
+from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan, refuse_graph
 from trtgate.report.layers import show_difference, show_facts, show_layers
 
+if TYPE_CHECKING:
+    from trtgate.policy import Policy
+
 _LOGS = (".log", ".txt")
+_TF32 = (
+    "The engine may use TF32, and nothing here tells where it does: to the runtime TF32 is no datatype but a way to "
+    "multiply float32."
+)
+_MOST_TEXT = 32 * 2**20  # of a JSON, or of one line of a log; parsed, it takes ten times as much. vit_b_16's has 0.2 MB
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +76,7 @@ def run(args: argparse.Namespace) -> None:
 def _inspect(target: str, args: argparse.Namespace) -> Inspected:
     path = Path(target)
     if not path.is_file():
-        from trtgate.measure.workplace import is_case_id
-
-        if not is_case_id(target):
+        if not _is_case_id(target):
             raise UsageError(
                 f"'{target}' is neither a file nor a case id.",
                 "Name a plan file, or a case such as resnet18-tensorrt_engine-fp16-b8-graph.",
@@ -84,7 +92,9 @@ def _inspect(target: str, args: argparse.Namespace) -> Inspected:
 
 def _inspect_file(path: Path, onnx_path: Path | None) -> Inspected:
     if path.name.endswith(".census.json"):
-        return Inspected(Census.load(path))
+        found = Census.load(path)
+        refuse_graph(onnx_path, found, path)
+        return Inspected(found)
     if path.suffix == ".json":
         text = _text(path)
         return Inspected(census_from_json(text, onnx_path), text)
@@ -93,16 +103,41 @@ def _inspect_file(path: Path, onnx_path: Path | None) -> Inspected:
     return Inspected(inspect_plan(path, onnx_path))
 
 
+def _is_case_id(text: str) -> bool:
+    """Whether a text has the form of a case id; its names may still be unknown."""
+    try:
+        Case.parse(text)
+    except UsageError:
+        # Five fields with a name that does not exist are a misspelt case, not a missing file.
+        return text.count("-") >= 4 and "/" not in text
+    return True
+
+
 def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
+    case = Case.parse(target)
+    if args.onnx is not None:
+        raise UsageError(
+            f"--onnx names {args.onnx}, and {target} is a case, whose graph is exported here.", "Leave --onnx out."
+        )
+    settings = policy_of(None)
+    kept = None if args.profile else kept_census.recall(case, args.cache_dir, settings.calibration)
+    if kept is not None:
+        return Inspected(kept)
+    found = _inspect_anew(case, args, settings)
+    kept_census.keep(case, args.cache_dir, settings.calibration, found.census)
+    return found
+
+
+def _inspect_anew(case: Case, args: argparse.Namespace, settings: Policy) -> Inspected:
+    # Only here: these import torch.
     from trtgate.measure.inspect_case import inspect_case
     from trtgate.measure.optimisation_run import inspect_micro, micro_of
     from trtgate.measure.workplace import build_context, workload_of
 
-    case = Case.parse(target)
-    context = build_context(make_cache(args.cache_dir), policy_of(None))
+    context = build_context(make_cache(args.cache_dir), settings)
     micro = micro_of(case)
     if micro is None:
-        case, workload = workload_of(target, args.cache_dir)
+        case, workload = workload_of(case.id, args.cache_dir)
         return inspect_case(workload, case, context, profile_repeats=args.profile)
     if args.profile:
         raise UsageError(
@@ -114,15 +149,30 @@ def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
 def _census_of_log(path: Path, onnx_path: Path | None) -> Census:
     try:
         # Line by line, since a verbose log is large; and only at line feeds, since metadata holds other separators.
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            return census_from_build_log((line.rstrip("\r\n") for line in file), onnx_path)
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+            return census_from_build_log(_lines(file, path), onnx_path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).", "Name a builder's verbose log.") from None
 
 
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    while line := file.readline(_MOST_TEXT):
+        if len(line) == _MOST_TEXT and not line.endswith("\n"):
+            raise UsageError(
+                f"{path} has a line of more than {_MOST_TEXT >> 20} million characters.",
+                "Name a builder's verbose log.",
+            )
+        yield line.rstrip("\r\n")
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.stat().st_size > _MOST_TEXT:
+            raise UsageError(
+                f"{path} has {path.stat().st_size >> 20} MiB; an engine inspector's JSON has at most a few.",
+                "Name the engine inspector's JSON.",
+            )
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as text ({error}).", "Name the engine inspector's JSON.") from None
 
@@ -143,11 +193,16 @@ def _show(target: Inspected, args: argparse.Namespace) -> None:
     found: dict[str, Any] = facts(target.census)
     if target.coverage is not None:
         found["coverage"] = target.coverage
+    tf32 = not Path(args.target).is_file() and Case.parse(args.target).precision is Precision.TF32
+    if tf32:
+        found["note"] = _TF32
     if args.json:
         census = target.census.model_dump(mode="json", exclude_defaults=True)
         print(json.dumps({"facts": found, "census": census, "layer_ms": target.layer_ms}, indent=1))
         return
     show_facts(found, args.target)
+    if tf32:
+        print(_TF32)
     if args.layers or args.profile:
         show_layers([_row(layer, target.layer_ms) for layer in target.census.layers])
 

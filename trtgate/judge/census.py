@@ -7,10 +7,10 @@ whether two records may be compared at all.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Any, Final
+
+from trtgate.judge.fusion import lost_fusions
 
 # Wider is slower. int8 and fp8 are of one rank: which of them a row wants is its precision's business.
 _BITS: Final = {
@@ -48,7 +48,7 @@ def compare_census_facts(base: Mapping[str, Any], head: Mapping[str, Any]) -> li
     compute = base.get("compute", {}), head.get("compute", {})
     # The finest of three grains that shows something: nodes; work as a whole, where nodes were renamed; layers alone.
     wider = _nodes(*compute) or _shares(base, head) or _layers(base, head)
-    found = [*wider, *_fusions(*compute), *_lists(base, head), *_counts(base, head)]
+    found = [*wider, *lost_fusions(base, head), *_lists(base, head), *_counts(base, head)]
     found.extend(_coverage(base.get("coverage"), head.get("coverage")))
     return found
 
@@ -114,35 +114,6 @@ def _of_datatype(layers: Mapping[str, str], kind: str) -> list[str]:
 def _rank(kind: str) -> int:
     """Bits for sorting: what is unknown is taken for the widest."""
     return _BITS.get(kind, max(_BITS.values()) + 1)
-
-
-def _fusions(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    found = []
-    for node, before in base.items():
-        after = head.get(node)
-        if after is None or (before["layer"] is not None and after["layer"] is None):
-            continue
-        lost = sorted(set(before.get("fused", ())) - set(after.get("fused", ())))
-        if lost:
-            layer = after["layer"]
-            found.append(f"node '{node}' (layer '{layer}') no longer takes in {', '.join(lost)}: the fusion is lost.")
-    found.extend(_split_merges(base, head))
-    return found
-
-
-def _split_merges(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """Products that shared one layer and no longer do."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for node, entry in base.items():
-        if entry["layer"] is not None and node in head:
-            groups[entry["layer"]].append(node)
-    return [
-        f"nodes '{one}' and '{other}' were merged into one layer and now run in two "
-        f"('{head[one]['layer']}', '{head[other]['layer']}')."
-        for nodes in groups.values()
-        for one, other in combinations(nodes, 2)
-        if None not in (head[one]["layer"], head[other]["layer"]) and head[one]["layer"] != head[other]["layer"]
-    ]
 
 
 def _lists(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ and then what the inspector would print in its ONELINE format. Recorded from Ten
     Name: A, LayerType: T, Inputs: [ { Name: x, Dimensions: [2,8], Format/Datatype: Half }], Outputs: [ ... ], TacticName: C, StreamId: 0, Metadata: M
 
 1.6 adds Strides, StrideOrder, Datatype, Format and a list "Constants". Names may hold commas, braces and brackets.
+Signals and waits have an EventId behind the StreamId; jumps of control flow a JumpTarget, JumpTargetThen, JumpTargetElse.
 """  # noqa: E501  the format is shown as it is printed
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LAYER: Final = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*), Inputs: \[(?P<inputs>(?: \{.*?\})?)\]"
     r"(?:, Constants: \[(?P<constants>(?: \{.*?\})?)\])?, Outputs: \[(?P<outputs>(?: \{.*?\})?)\]"
     r"(?:.*?, TacticName: (?P<tactic>.*?))??(?:, TacticValue: \S*)?"
-    r", StreamId: (?P<stream>\d+)(?:, EventId: \d+)?, Metadata: ?(?P<metadata>.*)$"
+    r", StreamId: (?P<stream>\d+)(?:, (?:EventId|JumpTarget\w*): .*?)*?, Metadata: ?(?P<metadata>.*)$"
 )
 _TENSOR: Final = re.compile(
     r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<shape>[-\d, ]*)\](?P<rest>.*)$"

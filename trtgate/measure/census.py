@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trtgate import artefacts
 from trtgate.errors import InspectionError
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Raise it whenever a reader makes something else of the same engine, so that kept censuses are made anew."""
+_MOST_BYTES: Final = 64 * 2**20  # vit_b_16's has 0.2 MB
 WEIGHTS: Final = "Weights"
 """Name of a layer's kernel where the runtime gives it none, and only its number of elements for a shape."""
 
@@ -118,6 +119,11 @@ class TensorUse(_Frozen):
     layout: str = Field(default="", description="memory layout as the runtime words it, empty where it does not")
 
     @property
+    def is_matrix(self) -> bool:
+        """Whether it can be the weights of a product: two extents or more, or a kernel whose shape is not told."""
+        return self.name == WEIGHTS or sum(extent > 1 for extent in self.shape) >= 2
+
+    @property
     def elements(self) -> int:
         """Number of elements; 1 for a scalar. A dynamic dimension (-1) counts as 1."""
         count = 1
@@ -165,7 +171,8 @@ class Layer(_Frozen):
         """Whether it does nothing but move data and change its floating-point or quantised type."""
         read = {use.datatype for use in self.inputs}
         written = {use.datatype for use in self.outputs}
-        return self.role is Role.MOVEMENT and bool(read) and bool(written) and read != written
+        moves = self.role is Role.MOVEMENT and bool(read) and bool(written) and read != written
+        return moves or self.is_quantisation
 
     @property
     def is_quantisation(self) -> bool:
@@ -209,7 +216,7 @@ class Census(_Frozen):
         plan_digest: SHA-256 of the plan that it describes, None where there is no plan.
     """
 
-    schema_version: Literal[2] = SCHEMA
+    schema_version: Literal[3] = SCHEMA
     origin: Literal["inspector", "build_log", "torch_tensorrt", "onnxruntime"]
     runtime: str = Field(default="", description="such as 'tensorrt_rtx 1.6.1.120'")
     layers: tuple[Layer, ...]
@@ -247,8 +254,11 @@ class Census(_Frozen):
             InspectionError: missing, damaged, or of a version that this release does not read.
         """
         try:
-            content = path.read_bytes()
-            if b'"schema_version"' not in content[:100]:
+            with path.open("rb") as file:
+                start = file.read(100)
+                large = path.stat().st_size > _MOST_BYTES
+                content = b"" if large else start + file.read()
+            if large or b'"schema_version"' not in start:
                 raise InspectionError(f"{path} is not a census of trtgate's.", "Delete it and build the engine again.")
             return cls.model_validate_json(content)
         except OSError as error:

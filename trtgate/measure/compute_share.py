@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trtgate.errors import InspectionError
-from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, Role, SourceNode, TensorUse
+from trtgate.measure.census import Census, Datatype, Layer, Role, SourceNode
 
 # Myelin's four-letter names of operators that are one operation, so that a name can prove that one is computed. Casts
 # are left out: kernels cast on their own account.
@@ -29,6 +29,8 @@ _OPERATION_OF: Final = {
     "Transpose": "Tran",
 }
 _MOVING: Final = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Concat", "Expand", "Identity"})
+_QUANTISING: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_HOPPING: Final = _MOVING | {"Transpose", "Cast", "Split", "Pad", "Gather"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
     if not inputs:
         return Datatype.UNKNOWN
     widest = max(inputs, key=lambda use: use.datatype.bits).datatype
-    weights = [use for use in layer.constants if _is_matrix(use)]
+    weights = [use for use in layer.constants if use.is_matrix]
     if weights:
         weight = max(weights, key=lambda use: use.elements).datatype
         return (
@@ -110,10 +112,6 @@ def _datatype(layer: Layer, activations: int = 1) -> Datatype:
 def multiplying(census: Census) -> list[tuple[Layer, Datatype]]:
     """The layers that multiply, each with the datatype of its operands, in execution order."""
     return [(layer, _datatype(layer)) for layer in census.layers if layer.role is Role.COMPUTE]
-
-
-def _is_matrix(use: TensorUse) -> bool:
-    return use.name == WEIGHTS or sum(extent > 1 for extent in use.shape) >= 2
 
 
 def shares(census: Census) -> dict[Datatype, float]:
@@ -134,31 +132,61 @@ def shares(census: Census) -> dict[Datatype, float]:
     return {kind: flops / total for kind, flops in sorted(work.items(), key=lambda pair: -pair[1])}
 
 
-def folded_constants(census: Census) -> tuple[list[str], list[str]]:
-    """The source nodes that need no input of the model: folded, and left to be computed at each inference.
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Source nodes that need no input of the model, by name, in the graph's order.
+
+    Attributes:
+        folded: no layer covers it, or the layers that do show that they do not compute it.
+        left: computed at each inference.
+        unproven: covered by a layer that does not show whether it computes it.
+    """
+
+    folded: tuple[str, ...]
+    left: tuple[str, ...]
+    unproven: tuple[str, ...]
+
+
+def constants_of(census: Census) -> Constants:
+    """What became of the nodes that a builder can fold.
 
     A kernel's metadata lists folded nodes too, because their result went into it, so coverage alone proves nothing. A
     node counts as left where a layer covers constant nodes alone, or where a kernel's name spells its operation and
-    none of the live nodes that it covers explains it. Kernels that cover a live node which is made of several
-    operations (Gelu, Softmax, ...) prove nothing and are passed over.
+    none of the live nodes that it covers explains it. Nothing is shown by kernels whose name spells no operations, by
+    those that cover a live node which is made of several (Gelu, Softmax, ...), and by those that a live node of the
+    same operation explains. ONNX Runtime's layers are whole nodes: a constant node that is computed is one of them.
     """
     by_name = {node.name: node for node in census.sources}
     left: set[str] = set()
+    unproven: set[str] = set()
     for layer in census.layers:
         nodes = [by_name[name] for name in layer.sources if name in by_name]
         constant = [node for node in nodes if node.constant]
         live = [node for node in nodes if not node.constant]
-        if any(node.op not in _OPERATION_OF and not node.flops and node.op not in _MOVING for node in live):
-            continue
         explained = {_OPERATION_OF.get(node.op) for node in live}
+        told = bool(layer.operations) and not any(_is_several_operations(node) for node in live)
         for node in constant:
             operation = _OPERATION_OF.get(node.op)
-            if operation in layer.operations and operation not in explained:
+            spelt = operation in layer.operations
+            if told and spelt and operation not in explained:
                 left.update(other.name for other in ([node] if live else constant))
+            elif spelt or not told or operation is None:
+                unproven.add(node.name)
         if not live and not layer.operations:
             left.update(node.name for node in constant)
-    constants = [node.name for node in census.sources if node.constant and not node.dead]
-    return [name for name in constants if name not in left], [name for name in constants if name in left]
+    if census.origin == "onnxruntime":
+        unproven.clear()
+    names = [node.name for node in census.sources if node.constant and not node.dead]
+    return Constants(
+        folded=tuple(name for name in names if name not in left | unproven),
+        left=tuple(name for name in names if name in left),
+        unproven=tuple(name for name in names if name in unproven - left),
+    )
+
+
+def _is_several_operations(node: SourceNode) -> bool:
+    """Whether a kernel that covers it may spell any operation on its account."""
+    return node.op not in _OPERATION_OF and not node.flops and node.op not in _MOVING
 
 
 def duplicates(census: Census) -> tuple[list[str], list[str]]:
@@ -176,16 +204,35 @@ def duplicates(census: Census) -> tuple[list[str], list[str]]:
         own = [layer for layer in census.covering(node.name) if _does(layer, node)]
         other = [layer for layer in census.covering(node.duplicate_of) if _does(layer, by_name[node.duplicate_of])]
         both = [layer for layer in own if layer in other]
-        doubled = any(
-            node.output_elements and sum(use.elements for use in layer.outputs) >= 2 * node.output_elements
-            for layer in both
-        )
+        doubled = any(_room_of(layer) >= 2 * node.output_elements for layer in both if node.output_elements)
         (repeated if doubled or (own and other and not both) else removed).append(node.name)
     return removed, repeated
 
 
+def _room_of(layer: Layer) -> int:
+    """Elements that a layer writes; one result that is written in two layouts or datatypes counts once."""
+    written: dict[tuple[str, str], int] = defaultdict(int)
+    for use in layer.outputs:
+        written[use.datatype, use.layout] += use.elements
+    return max(written.values(), default=0)
+
+
 def _does(layer: Layer, node: SourceNode) -> bool:
     return layer.role is Role.COMPUTE if node.flops else layer.role in (Role.COMPUTE, Role.POINTWISE)
+
+
+def _groups(census: Census) -> dict[str, Any]:
+    """Which nodes run together in which kernel; without those that move data, which hop between their neighbours."""
+    kept = [node for node in census.sources if not (node.dead or node.constant or node.op in _HOPPING)]
+    position = {node.name: index for index, node in enumerate(kept)}
+    groups: dict[str, list[int]] = {}
+    for layer in census.layers:
+        if layer.is_kernel and (own := [position[name] for name in layer.sources if name in position]):
+            groups.setdefault(layer.name, []).extend(own)
+    return {
+        "nodes": [f"{node.op} {node.name}" for node in kept],
+        "groups": {name: sorted(set(own)) for name, own in groups.items()},
+    }
 
 
 def facts(census: Census) -> dict[str, Any]:
@@ -194,10 +241,12 @@ def facts(census: Census) -> dict[str, Any]:
     Returns:
         ``origin``, ``runtime``, ``layers``, ``kernels``, ``kinds`` (layer types), ``compute_layers`` (how many multiply
         in which datatype), ``casts``, ``reformats``; without the source graph ``layer_datatypes`` (of the layers that
-        multiply, by name); with it ``source_nodes`` (live, not constant), ``nodes_per_layer``, ``flops``, ``share`` (of
-        the work, by datatype), ``compute`` (by node with work: its layer, datatype, share of the work, and what else
-        that layer covers), ``constants_folded``, ``constants_left``, ``duplicates_removed``, ``duplicates_left``,
-        ``dead_left``.
+        multiply, by name); with it ``source_nodes`` (live, not constant, not quantising),
+        ``nodes_per_layer``, ``flops``, ``share`` (of
+        the work, by datatype), ``compute`` (by node with work: its layer, datatype and share of the work), ``nodes``
+        (operator and name of each node that computes something, in order), ``groups`` (by kernel: positions in
+        ``nodes`` of what it does), ``constants_folded``, ``constants_unproven`` (of which no layer shows whether it
+        computes them), ``constants_left``, ``duplicates_removed``, ``duplicates_left``, ``dead_left``.
     """
     computing = multiplying(census)
     told: dict[str, Any] = {
@@ -212,10 +261,11 @@ def facts(census: Census) -> dict[str, Any]:
     }
     if not census.sources:
         return told | {"layer_datatypes": {layer.name: str(kind) for layer, kind in computing}}
-    live = [node for node in census.sources if not node.dead and not node.constant]
+    # A quantiser that adds pairs does not make the builder fuse more.
+    live = [node for node in census.sources if not (node.dead or node.constant or node.op in _QUANTISING)]
     items = attribute(census)
     total = sum(item.node.flops for item in items)
-    folded, left = folded_constants(census)
+    constants = constants_of(census)
     removed, repeated = duplicates(census)
     dead = {node.name for node in census.sources if node.dead}
     return told | {
@@ -228,12 +278,13 @@ def facts(census: Census) -> dict[str, Any]:
                 "layer": item.layer.name if item.layer else None,
                 "datatype": str(item.datatype),
                 "work": round(item.node.flops / total, 6),
-                "fused": [name for name in item.layer.sources if name != item.node.name] if item.layer else [],
             }
             for item in items
         },
-        "constants_folded": len(folded),
-        "constants_left": left,
+        **_groups(census),
+        "constants_folded": len(constants.folded),
+        "constants_unproven": len(constants.unproven),
+        "constants_left": list(constants.left),
         "duplicates_removed": len(removed),
         "duplicates_left": repeated,
         "dead_left": sorted(dead & {name for layer in census.layers for name in layer.sources}),

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from trtgate.backends import onnx_export, registry, tensorrt_engine
 from trtgate.backends.cuda_device import cuda_answer
-from trtgate.case import BackendName, Case, Execution
+from trtgate.case import BackendName, Case, Execution, Precision
 from trtgate.errors import BackendAbsentError, UnsupportedCaseError
 from trtgate.measure import inspection
-from trtgate.measure.census import Census
+from trtgate.measure.census import Census, Datatype
 from trtgate.measure.inspection import Inspected
 from trtgate.measure.ort_census import census_from_onnxruntime
+from trtgate.precision import quantise_onnx
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trtgate.backends.base import BuildContext, Runner
     from trtgate.workloads.base import Workload
 
@@ -68,7 +71,8 @@ def inspect_case(
         raw = built.inspector_json()
         layer_ms = built.layer_times_ms(profile_repeats) if profile_repeats else {}
     onnx_path = tensorrt_engine.parsed_onnx(workload, plain, context, ahead_of_time=False)
-    return Inspected(inspection.census_from_json(raw, onnx_path, runtime=inspection.runtime_here()), raw, layer_ms)
+    census = inspection.census_from_json(raw, onnx_path, runtime=inspection.runtime_here())
+    return Inspected(census, raw, layer_ms, left_alone=_left_alone(onnx_path, case.precision))
 
 
 def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Inspected:
@@ -79,7 +83,15 @@ def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Ins
         )
     onnx_path = tensorrt_engine.parsed_onnx(workload, case, context, ahead_of_time=True)
     _, census = inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)
-    return Inspected(census)
+    return Inspected(census, left_alone=_left_alone(onnx_path, case.precision))
+
+
+def _left_alone(onnx_path: Path, precision: Precision) -> dict[str, Datatype]:
+    """The nodes that a rule of the quantiser's keeps in high precision; empty for a model that is not quantised."""
+    if not precision.quantised:
+        return {}
+    report = quantise_onnx.report_of(onnx_path)
+    return dict.fromkeys(report.skipped_by_rule, Datatype(report.high_precision))
 
 
 def _onnxruntime(workload: Workload, case: Case, context: BuildContext, runner: Runner | None) -> Inspected:
@@ -89,7 +101,7 @@ def _onnxruntime(workload: Workload, case: Case, context: BuildContext, runner: 
         optimised = context.cache / "onnxruntime" / str(built.facts.details["optimised_model"])
     onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration)
     census = census_from_onnxruntime(optimised, onnx_path, runtime=f"onnxruntime {onnxruntime.__version__}")
-    return Inspected(census)
+    return Inspected(census, left_alone=_left_alone(onnx_path, case.precision))
 
 
 def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext, runner: Runner | None) -> Inspected:

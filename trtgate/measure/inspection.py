@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trtgate import artefacts
-from trtgate.errors import InspectionError, PlanError
+from trtgate.backends import gpu_files, plan_header, trt_installed
+from trtgate.errors import BackendAbsentError, InspectionError, PlanError, UsageError
 from trtgate.measure.build_log import parse_build_log
-from trtgate.measure.census import Census
+from trtgate.measure.census import Census, Datatype
 from trtgate.measure.inspector_json import parse_inspector_json
 from trtgate.measure.onnx_graph import read_sources
 
-# Backends are imported where they are called: reading a log, a JSON or a kept census takes neither torch nor TensorRT,
-# and torch alone would take half a gigabyte.
+# Backends that import torch are imported where they are called: reading a log, a JSON or a kept census takes neither
+# torch nor TensorRT, and torch alone would take half a gigabyte.
 if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext
     from trtgate.backends.tensorrt_engine import Plan
     from trtgate.case import Precision
 
 SUFFIX: Final = ".census.json"
+# Layers name nodes of their own graph, but for a few that a parser made up. Another model shares hardly a name.
+_LEAST_KNOWN_NODES: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,15 @@ class Inspected:
         raw: the engine inspector's own JSON, for other tools and for samples; None where no engine could be asked.
         layer_ms: median milliseconds by layer name, empty where nothing was profiled.
         coverage: torch-tensorrt's ``blocks`` and ``fell_back``; None for other backends.
+        left_alone: of a quantised model, the ONNX nodes that a rule of the quantiser's left in high precision, and the
+            datatype that this is.
     """
 
     census: Census
     raw: str | None = None
     layer_ms: dict[str, float] = field(default_factory=dict)
     coverage: dict[str, Any] | None = None
+    left_alone: dict[str, Datatype] = field(default_factory=dict)
 
 
 def census_from_build_log(
@@ -63,9 +69,7 @@ def census_from_build_log(
     Raises:
         InspectionError: the log holds no layers; the message says how to build so that it does.
     """
-    found = parse_build_log(lines, runtime=runtime)
-    sources = read_sources(onnx_path, input_shapes) if onnx_path is not None else ()
-    return found.model_copy(update={"sources": sources})
+    return _with_graph(parse_build_log(lines, runtime=runtime), onnx_path, input_shapes)
 
 
 def census_from_json(
@@ -89,7 +93,30 @@ def census_from_json(
         InspectionError: not the inspector's JSON, or an engine without detailed verbosity.
     """
     found = parse_inspector_json(text, origin="torch_tensorrt" if torch_tensorrt else "inspector", runtime=runtime)
-    sources = read_sources(onnx_path, input_shapes) if onnx_path is not None else ()
+    return _with_graph(found, onnx_path, input_shapes)
+
+
+def _with_graph(
+    found: Census, onnx_path: Path | None, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Census:
+    """Put the nodes of an ONNX file beside the layers that were built from it.
+
+    Raises:
+        InspectionError: it is no such file, or the layers were built from another one.
+    """
+    if onnx_path is None:
+        return found
+    sources = read_sources(onnx_path, input_shapes)
+    names = {node.name for node in sources}
+    told = list(dict.fromkeys(name for layer in found.layers for name in layer.sources))
+    known = [name for name in told if name in names]
+    if len(known) < _LEAST_KNOWN_NODES * max(len(told), 1):
+        said = f"such as '{told[0]}', and" if told else "and"
+        raise InspectionError(
+            f"The layers name {len(told)} nodes that they were built from, {said} {onnx_path} has {len(known)} of "
+            "them.",
+            "Name the ONNX file that the engine was built from, or leave --onnx out.",
+        )
     return found.model_copy(update={"sources": sources})
 
 
@@ -163,7 +190,8 @@ def ensure_census(
         except InspectionError:
             pass  # damaged, or of another release: a build makes a new one
         else:
-            return tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time), census
+            plan = tensorrt_engine.Plan(cached.path, cached.digest, True, cached.details, cached.content, key)
+            return plan, census
     lines: list[str] = []
     plan = tensorrt_engine.plan_of(onnx_path, precision, what, context, ahead_of_time=ahead_of_time, verbose_log=lines)
     return plan, keep_census(plan.path, census_from_build_log(lines, onnx_path, runtime=runtime_here()))
@@ -172,18 +200,45 @@ def ensure_census(
 def inspect_plan(plan: Path, onnx_path: Path | None = None) -> Census:
     """Census of a plan file: what was kept beside it, else what the engine inspector tells on a GPU.
 
+    Args:
+        plan: the file.
+        onnx_path: what it was built from; a census that was kept knows that already.
+
     Raises:
+        UsageError: an ONNX file is named for a plan whose census was kept.
         PlanError: not a plan, or of another version.
         BackendAbsentError: no census beside it, and TensorRT or a GPU is missing.
         InspectionError: built without detailed verbosity.
     """
     if census_path(plan).is_file():
-        return read_census(plan)
+        found = read_census(plan)
+        refuse_graph(onnx_path, found, census_path(plan))
+        return found
+    if not gpu_files.gpu_possible():
+        # Before torch is imported for what cannot be read anyway.
+        plan_header.require_own(plan)
+        raise BackendAbsentError(
+            f"{plan} cannot be deserialised here: there is no NVIDIA GPU, and no census lies beside it.",
+            "Inspect the case instead, which builds ahead of time and reads the builder's log.",
+        )
     from trtgate.backends import trt_inspect
 
     text = trt_inspect.inspector_json_of_file(plan)
     found = census_from_json(text, onnx_path, runtime=runtime_here())
     return found.model_copy(update={"plan_digest": _digest(plan)})
+
+
+def refuse_graph(onnx_path: Path | None, found: Census, where: Path) -> None:
+    """Refuse an ONNX file for a census that holds its graph, rather than ignore it.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if onnx_path is not None and found.sources:
+        raise UsageError(
+            f"--onnx names {onnx_path}, and the census {where} holds the graph that its engine was built from.",
+            "Leave --onnx out.",
+        )
 
 
 def _digest(plan: Path) -> str:
@@ -196,7 +251,5 @@ def _digest(plan: Path) -> str:
 
 def runtime_here() -> str:
     """Flavour and version of the TensorRT that is installed, such as ``tensorrt_rtx 1.6.1.120``; empty without one."""
-    from trtgate.backends import trt_runtime
-
-    flavour, version = trt_runtime.versions()
+    flavour, version = trt_installed.versions()
     return f"{flavour} {version}" if flavour else ""

@@ -3,7 +3,7 @@
 Styles (anchored in the samples under tests/data and in NVIDIA's "Engine Inspector" documentation):
 
 - 10.x and TensorRT-RTX 1.4: "Format/Datatype" holds ``Half`` (Myelin) or ``Row major linear FP16 format``; "Bindings".
-- 11.x and TensorRT-RTX 1.5 and newer: "Datatype" (sometimes "DataType") beside "Format"; "I/O Tensors", "Constants".
+- 11.x and TensorRT-RTX 1.5 and newer: "Datatype" (or "DataType") beside "Format"; "I/O Tensors", "Constants".
 
 torch-tensorrt's ``get_layer_info()`` is the same JSON; a module of several engines makes a list of such documents.
 """
@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from trtgate.errors import InspectionError
-from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, TensorUse, datatype_of
-from trtgate.measure.layer_kinds import operations_of, role_of, sources_of, tactic_of
+from trtgate.measure.census import WEIGHTS, Census, Datatype, Layer, Role, TensorUse, datatype_of
+from trtgate.measure.layer_kinds import multiplies_rows, operations_of, role_of, sources_of, tactic_of
 
 REBUILD: Final = (
     "Build it again with IBuilderConfig.profiling_verbosity = ProfilingVerbosity.DETAILED "
@@ -37,13 +37,7 @@ def parse_inspector_json(
     Raises:
         InspectionError: not JSON, no layers, or an engine that was built without detailed verbosity.
     """
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InspectionError(
-            f"The inspector's output is not JSON ({error}): {text[:60]!r}.",
-            "Name a file that holds what the engine inspector printed as JSON.",
-        ) from None
+    data = _loaded(text)
     if isinstance(data, list) and data and all(isinstance(item, dict) and "Layers" in item for item in data):
         # One document an engine, as `trtgate inspect --raw` writes of a torch-tensorrt module.
         parts = [item["Layers"] for item in data]
@@ -56,6 +50,25 @@ def parse_inspector_json(
             f"The engine was built with profiling verbosity NONE, or this is another file. {REBUILD}",
         )
     return Census(origin=origin, runtime=runtime, layers=tuple(_layer(item) for item in layers))
+
+
+def _loaded(text: str) -> Any:
+    """Parse text that may hold anything.
+
+    Raises:
+        InspectionError: not JSON, nested too deep, with a number of thousands of digits, or with half a character.
+    """
+    try:
+        data = json.loads(text)
+        # Half of a surrogate pair can be escaped in JSON, and neither printed nor stored.
+        json.dumps(data, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise InspectionError(
+            f"The inspector's output is not JSON that can be read ({reason}): {text[:60]!r}.",
+            "Name a file that holds what the engine inspector printed as JSON.",
+        ) from None
+    return data
 
 
 def _layer(item: Any) -> Layer:
@@ -97,6 +110,8 @@ def make_layer(
     """Interpret what a runtime says of one layer: its role, operations, tactic and source nodes."""
     operations = operations_of(name)
     role = role_of(kind, name, operations)
+    if role is Role.POINTWISE and multiplies_rows(operations) and any(use.is_matrix for use in constants):
+        role = Role.COMPUTE
     return Layer(
         name=name,
         kind=kind,
@@ -148,9 +163,12 @@ def _tensors(layer: Mapping[str, Any], key: str) -> tuple[TensorUse, ...]:
 
 def _whole(layer: Mapping[str, Any], key: str, value: Any) -> int:
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
         raise _malformed(layer, key, value) from None
+    if isinstance(value, float) and number != value:
+        raise _malformed(layer, key, value)
+    return number
 
 
 def _malformed(layer: Mapping[str, Any], key: str, value: Any) -> InspectionError:

@@ -7,15 +7,18 @@ off NVIDIA's documentation of TensorRT 10 and 11 (``CaskConvolution``, ``Reforma
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from typing import Final
 
 from trtgate.measure.census import Role
 
-_SYNCHRONISATION: Final = frozenset({"signal", "wait", "noop", "constant", "barrier"})
+_SYNCHRONISATION: Final = frozenset({"signal", "wait", "noop", "constant", "barrier", "cjmp", "jmp", "shape_call"})
 _MOVEMENT: Final = frozenset(
-    {"reformat", "shuffle", "slice", "concat", "concatenation", "cast", "identity", "copy", "padding", "gather"}
-    | {"transpose", "reshape", "squeeze", "unsqueeze", "expand", "split", "flatten", "reordernchwc", "reorderoutput"}
+    {"reformat", "shuffle", "slice", "concat", "concatenation", "cast", "identity", "copy", "memset", "padding"}
+    | {"gather", "transpose", "reshape", "squeeze", "unsqueeze", "expand", "split", "flatten"}
+    | {"reordernchwc", "reorderoutput"}
 )
 # Substrings of lower-case layer types. "conv" also finds CaskConvolution, ConvInteger, FusedConv and QLinearConv.
 _COMPUTE: Final = (
@@ -40,6 +43,18 @@ _MOVING_OPERATIONS: Final = frozenset(
     {"Move", "Tran", "Resh", "Conc", "Slic", "Cast", "Pad", "Copy", "Gath", "Expa", "Rep", "Bcas", "Sque", "Unsq"}
 )
 _COMPUTING_OPERATIONS: Final = frozenset({"Fc", "Corr", "Conv", "Dot", "Gemm", "Matm", "Mha", "Deco", "Attn"})
+_POINTWISE_OPERATIONS: Final = frozenset({"Relu", "Sigm", "Sqrt", "Tanh"})
+_SHORT: Final = 3
+
+
+def _long_names() -> dict[str, str]:
+    """The operation that three letters stand for, where they stand for one: Con may be Conc or Conv, Exp is Exp."""
+    known = _MOVING_OPERATIONS | _COMPUTING_OPERATIONS | _POINTWISE_OPERATIONS | {"Exp"}
+    alike = Counter(name[:_SHORT] for name in known)
+    return {name[:_SHORT]: name for name in known if alike[name[:_SHORT]] == 1}
+
+
+_LONG: Final = _long_names()
 _MYELIN_SUFFIX: Final = re.compile(r"_my[le]\d+_\d+$")
 _HIDDEN_TACTICS: Final = frozenset({"", "__myelin_CASK_STUB"})
 
@@ -49,9 +64,15 @@ def operations_of(name: str) -> tuple[str, ...]:
 
     >>> operations_of("__myl_FcAddDivCastErf_myl0_5")
     ('Fc', 'Add', 'Div', 'Cast', 'Erf')
+
+    Releases that cut them to three letters are read as those that cut them to four:
+
+    >>> operations_of("__myl_TraMaxSubExpSum_myl0_1")
+    ('Tran', 'Max', 'Sub', 'Exp', 'Sum')
     """
     match = _KERNEL_OPERATIONS.match(name)
-    return tuple(_OPERATION.findall(match["operations"])) if match else ()
+    found = _OPERATION.findall(match["operations"]) if match else []
+    return tuple(_LONG.get(one, one) if len(one) == _SHORT else one for one in found)
 
 
 def role_of(kind: str, name: str, operations: tuple[str, ...]) -> Role:
@@ -62,7 +83,7 @@ def role_of(kind: str, name: str, operations: tuple[str, ...]) -> Role:
         name: name of the layer.
         operations: what `operations_of` read from the name.
     """
-    lower = kind.lower()
+    lower = kind.lower().replace("convert", "cast")  # no convolution, whatever its first letters are
     if lower in _SYNCHRONISATION:
         return Role.SYNCHRONISATION
     if any(word in lower for word in _COMPUTE) or "_mha" in name or "gemm_" in name:
@@ -72,6 +93,15 @@ def role_of(kind: str, name: str, operations: tuple[str, ...]) -> Role:
             return Role.COMPUTE
         return Role.MOVEMENT if _MOVING_OPERATIONS.issuperset(operations) else Role.POINTWISE
     return Role.MOVEMENT if lower in _MOVEMENT else Role.POINTWISE
+
+
+def multiplies_rows(operations: tuple[str, ...]) -> bool:
+    """Whether a kernel multiplies and then sums up, as a product of a matrix and a vector does.
+
+    A kernel that also holds a constant matrix is such a product: at batch 1 Myelin writes linear layers so.
+    """
+    arithmetic = [one for one in operations if one not in _MOVING_OPERATIONS]
+    return ("Mul", "Sum") in itertools.pairwise(arithmetic)
 
 
 def tactic_of(text: str) -> str | None:

@@ -19,9 +19,13 @@ from trtgate.errors import InspectionError
 
 _MODEL_GRAPH: Final = 7
 _GRAPH_INITIALIZER: Final = 5
+_MODEL_FIELDS: Final = frozenset(onnx.ModelProto.DESCRIPTOR.fields_by_number)
 _TENSOR_DATA: Final = frozenset({4, 5, 6, 7, 9, 10, 11})
 _LENGTH_DELIMITED: Final = 2
 SMALL_BYTES: Final = 4096
+# The zoo's structures are under 1 MB, a large language model's some 20 MB, most of it the exporter's stack traces.
+_MOST_STRUCTURE_BYTES: Final = 128 * 2**20
+_LEAST_FIELD_BYTES: Final = 16  # what a field counts at least, so that billions of empty ones end too
 
 
 def load_skeleton(path: Path) -> Any:
@@ -38,7 +42,7 @@ def load_skeleton(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-            kept = _without(whole, 0, len(whole))
+            kept = _Walk(whole).model(0, len(whole))
         model = onnx.ModelProto.FromString(kept)
     except OSError as error:
         raise InspectionError(
@@ -53,25 +57,44 @@ def load_skeleton(path: Path) -> Any:
     return model
 
 
-def _without(data: mmap.mmap, start: int, end: int) -> bytes:
-    parts: list[bytes] = []
-    for number, field, body, stop in _fields(data, start, end):
-        if number == _MODEL_GRAPH:
-            parts.append(_delimited(_MODEL_GRAPH, _graph(data, body, stop)))
-        else:
-            parts.append(data[field:stop])
-    return b"".join(parts)
+class _Walk:
+    """Copies a model without its tensors' data, within a budget: any bytes at all may be handed in."""
 
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._left_bytes = _MOST_STRUCTURE_BYTES
 
-def _graph(data: mmap.mmap, start: int, end: int) -> bytes:
-    parts: list[bytes] = []
-    for number, field, body, stop in _fields(data, start, end):
-        if number == _GRAPH_INITIALIZER and stop - body > SMALL_BYTES:
-            inner = b"".join(data[f:s] for n, f, _, s in _fields(data, body, stop) if n not in _TENSOR_DATA)
-            parts.append(_delimited(_GRAPH_INITIALIZER, inner))
-        else:
-            parts.append(data[field:stop])
-    return b"".join(parts)
+    def model(self, start: int, end: int) -> bytes:
+        parts: list[bytes] = []
+        for number, field, body, stop in _fields(self._data, start, end):
+            if number not in _MODEL_FIELDS:
+                raise ValueError(f"a model has no field {number}, which stands at byte {field}")
+            if number == _MODEL_GRAPH:
+                parts.append(_delimited(_MODEL_GRAPH, self._graph(body, stop)))
+            else:
+                parts.append(self._taken(field, stop))
+        return b"".join(parts)
+
+    def _graph(self, start: int, end: int) -> bytes:
+        parts: list[bytes] = []
+        for number, field, body, stop in _fields(self._data, start, end):
+            if number == _GRAPH_INITIALIZER and stop - body > SMALL_BYTES:
+                parts.append(_delimited(_GRAPH_INITIALIZER, self._tensor(body, stop)))
+            else:
+                parts.append(self._taken(field, stop))
+        return b"".join(parts)
+
+    def _tensor(self, start: int, end: int) -> bytes:
+        parts = []
+        for number, field, _, stop in _fields(self._data, start, end):
+            parts.append(self._taken(field, field if number in _TENSOR_DATA else stop))
+        return b"".join(parts)
+
+    def _taken(self, start: int, stop: int) -> bytes:
+        self._left_bytes -= max(stop - start, _LEAST_FIELD_BYTES)
+        if self._left_bytes < 0:
+            raise ValueError(f"it has more than {_MOST_STRUCTURE_BYTES >> 20} MiB beside its initialisers")
+        return self._data[start:stop]
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -89,6 +112,8 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
             stop = body + (8 if kind == 1 else 4)
         else:
             raise ValueError(f"wire type {kind} at byte {at}")
+        if tag >> 3 == 0:
+            raise ValueError(f"field number 0 at byte {at}")
         if stop > end:
             raise ValueError(f"a field at byte {at} runs past its end")
         yield tag >> 3, at, body, stop

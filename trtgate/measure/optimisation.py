@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from trtgate.case import Case, Precision
-from trtgate.measure.census import Census, Layer, Role
-from trtgate.measure.compute_share import duplicates, facts, folded_constants
+from trtgate.measure.census import Census, Datatype, Layer, Role
+from trtgate.measure.compute_share import constants_of, duplicates, facts
 from trtgate.measure.precision_check import check_precision
 from trtgate.measure.violation import Violation
 from trtgate.policy.optimisation import OptimisationSettings
@@ -81,6 +82,31 @@ def check_attention(census: Census, nodes: Sequence[str], at_most: int) -> list[
     return []
 
 
+def check_merged(census: Census, nodes: Sequence[str], at_most: int | None) -> list[Violation]:
+    """Tensor fusion: products that share an input run in at most so many layers, where this runtime merges them.
+
+    Args:
+        census: of the engine.
+        nodes: the products.
+        at_most: None where nothing is known of the runtime; their number is then left to the history.
+    """
+    layers = working_layers(census, nodes)
+    names = tuple(layer.name for layer in layers)
+    missing = sorted(set(nodes) - {name for layer in layers for name in layer.sources})
+    if missing:
+        return [Violation("tensor fusion", f"no layer says that it does {', '.join(missing)}.", names)]
+    if at_most is not None and len(layers) > at_most:
+        return [
+            Violation(
+                "tensor fusion",
+                f"{', '.join(nodes)} run in {len(layers)} layers, at most {at_most} are expected of {census.runtime}: "
+                f"{', '.join(names)}.",
+                names,
+            )
+        ]
+    return []
+
+
 def check_nodes_per_layer(census: Census, at_least: float, reason: str) -> list[Violation]:
     """Operator fusion over a whole model: source nodes a kernel, on average.
 
@@ -111,7 +137,7 @@ def check_graph(census: Census, constants_left: int = 0) -> list[Violation]:
         constants_left: how many constants may be computed all the same.
     """
     found = []
-    _, left = folded_constants(census)
+    left = constants_of(census).left
     for name in left if len(left) > constants_left else ():
         layers = tuple(layer.name for layer in census.covering(name))
         found.append(Violation("graph optimisation", f"constant '{name}' is computed in {', '.join(layers)}.", layers))
@@ -164,35 +190,36 @@ def check_micro(
         found.violations += check_one_layer(census, group)
     if model.attention:
         found.counts["attention_kernels"] = len(working_layers(census, model.attention))
-        # Fused attention exists in half precision; in float32 the number of kernels is recorded and may not grow.
-        limit = settings.attention_kernels if precision in _HALF else len(model.attention)
+        # Fused attention exists in half precision alone.
+        limit = settings.attention_kernels if precision in _HALF else settings.attention_kernels_float32
         found.violations += check_attention(census, model.attention, limit)
     if model.merged:
-        layers = working_layers(census, model.merged)
-        found.counts[f"layers_of_{model.name}"] = len(layers)
-        missing = set(model.merged) - {name for layer in layers for name in layer.sources}
-        if missing:
-            found.violations.append(
-                Violation("tensor fusion", f"no layer says that it does {', '.join(sorted(missing))}.")
-            )
+        found.counts[f"layers_of_{model.name}"] = len(working_layers(census, model.merged))
+        found.violations += check_merged(census, model.merged, settings.merged_layers_for(model.name, census.runtime))
     found.violations += check_absent(census, model.absent, model.absent_operations)
     found.violations += check_graph(census)
     found.violations += check_precision(census, precision, settings, case_id)
     return found
 
 
-def check_case(census: Census, case: Case, settings: OptimisationSettings) -> Findings:
+def check_case(
+    census: Census,
+    case: Case,
+    settings: OptimisationSettings,
+    left_alone: Mapping[str, Datatype] = MappingProxyType({}),
+) -> Findings:
     """Everything that the census of a whole model must show: precision, nodes per layer, nothing redundant.
 
     Args:
         census: with its source graph and runtime.
         case: which it is the census of.
         settings: policy.
+        left_alone: nodes that a rule of the quantiser's left in high precision, and which datatype that is.
     """
     found = Findings()
     for floor in settings.layer_floors_for(case, census.runtime):
         found.violations += check_nodes_per_layer(census, floor.nodes_per_layer, floor.reason)
-    found.violations += check_precision(census, case.precision, settings, case.id)
+    found.violations += check_precision(census, case.precision, settings, case.id, left_alone)
     found.violations += check_graph(census, settings.constants_left_for(case, census.runtime))
     return found
 

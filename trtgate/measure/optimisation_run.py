@@ -9,10 +9,10 @@ from trtgate.backends import tensorrt_engine, trt_inspect
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Execution
 from trtgate.errors import OptimisationError, UnsupportedCaseError, UsageError
-from trtgate.measure import inspection, optimisation
+from trtgate.measure import inspection, micro_run, optimisation
 from trtgate.measure.inspect_case import inspect_case
 from trtgate.measure.inspection import Inspected
-from trtgate.measure.precision_check import check_layer_precision
+from trtgate.measure.precision_check import check_layer_precision, check_precision
 from trtgate.workloads import micro_models, registry
 from trtgate.workloads.micro_models import MicroModel
 
@@ -90,6 +90,8 @@ def prove_micro(
 ) -> Proven:
     """Build a micro model, for the GPU here or ahead of time, and hold it to its claims.
 
+    A quantised one is also run where something runs it, and compared with itself as written (`micro_run`).
+
     Raises:
         OptimisationError: a claim does not hold; names what breaks it, by layer.
         BackendAbsentError, BuildError, InspectionError: it cannot be built or read.
@@ -97,7 +99,14 @@ def prove_micro(
     case = micro_case(model, precision)
     census = inspect_micro(model, case, context).census
     found = optimisation.check_micro(census, model, precision, settings, case.id)
-    return _held(census, found, case)
+    executed = micro_run.execute(
+        model.write(context.cache / "onnx", precision), case, context, settings.quantised_error
+    )
+    if executed is None:
+        return _held(census, found, case)
+    found.violations += executed.violations()
+    proven = _held(census, found, case)
+    return Proven(proven.kernels, {**proven.facts, "executed": executed.to_json()})
 
 
 def prove_case(
@@ -109,8 +118,9 @@ def prove_case(
 ) -> Proven:
     """Inspect what a case runs and hold it to the policy.
 
-    ONNX Runtime's graph is recorded and not judged: what the CPU's provider fuses is not this project's claim. A
-    ``runner`` that is passed in is asked instead of a new one, and stays open.
+    ONNX Runtime's graph is recorded and not judged, since what the CPU's provider fuses is not this project's claim;
+    but a quantised row's work has to run in its datatype there too. A ``runner`` that is passed in is asked instead of
+    a new one, and stays open.
 
     Raises:
         OptimisationError: a claim does not hold; names what breaks it, by layer.
@@ -119,7 +129,9 @@ def prove_case(
     inspected = inspect_case(workload, case, context, runner=runner)
     found = optimisation.Findings()
     if case.backend is BackendName.TENSORRT_ENGINE:
-        found = optimisation.check_case(inspected.census, case, settings)
+        found = optimisation.check_case(inspected.census, case, settings, inspected.left_alone)
+    if case.backend is BackendName.ONNXRUNTIME and case.precision.quantised:
+        found.violations += check_precision(inspected.census, case.precision, settings, case.id, inspected.left_alone)
     if case.backend is BackendName.TORCH_TENSORRT:
         found.violations += check_layer_precision(inspected.census, case.precision, settings, case.id)
     if inspected.coverage is not None:

@@ -149,6 +149,8 @@ def _types(model: Any) -> dict[str, Datatype]:
             types.update(dict.fromkeys(filter(None, node.output), Datatype.FP32))
             types.update({name: Datatype.FP32 for name in node.input if types.get(name) is None and name})
         known = next((types[name] for name in node.input if name in types), Datatype.UNKNOWN)
+        if node.op_type.endswith("ToFloat"):  # integer products that are dequantised at once
+            known = Datatype.FP32
         for name in node.output:
             if name.startswith(_INSERTED):
                 types.setdefault(name, Datatype.FP32)

@@ -20,13 +20,11 @@ from trtgate.measure.placement import infer, on_stream, place
 from trtgate.measure.reference import Reference, Tensors, reference, reference_key, relative_l2
 from trtgate.policy import ParitySettings
 from trtgate.precision import tf32
-from trtgate.precision.sqnr import sqnr_db
+from trtgate.precision.sqnr import sqnr_of_batches
 from trtgate.record import OutputError, Parity
 from trtgate.workloads.base import Workload
 
 __all__ = ["Reference", "compare", "place", "reference", "reference_key", "require"]
-
-_MOST_DB = 300.0  # of float64 itself; equal outputs would be infinitely far above noise, which JSON cannot say
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +217,9 @@ def _signal_to_noise(
     A model whose quantised weights are this noisy by themselves is not the engine's fault, so the engine is held to the
     fake-quantised module where that is below the absolute limit.
     """
-    found = [_decibels(reference.exact, candidate.wide, index) for index in range(len(reference.names))]
-    own = [_decibels(reference.exact, reference.outputs, index) for index in range(len(reference.names))]
+    outputs = range(len(reference.names))
+    found = [sqnr_of_batches(reference.exact, candidate.wide, index) for index in outputs]
+    own = [sqnr_of_batches(reference.exact, reference.outputs, index) for index in outputs]
     failures = []
     for name, decibels, best in zip(reference.names, found, own, strict=True):
         least = min(settings.min_sqnr_db, best - settings.sqnr_loss_db)
@@ -231,10 +230,6 @@ def _signal_to_noise(
                 f"{best:.1f} dB of the fake-quantised module itself)."
             )
     return {"sqnr_db": min(found), "fake_quantised_sqnr_db": min(own)}, failures
-
-
-def _decibels(exact: tuple[Tensors, ...], batches: tuple[Tensors, ...], index: int) -> float:
-    return max(-_MOST_DB, min(_MOST_DB, sqnr_db(_joined(exact, index), _joined(batches, index))))
 
 
 def _task(
@@ -276,10 +271,6 @@ def _task(
                 f"points below float64's {metrics['top1_float64']:.2%}; {settings.max_top1_drop_points:g} may be lost."
             )
     return metrics, missed
-
-
-def _joined(batches: tuple[Tensors, ...], index: int) -> torch.Tensor:
-    return torch.cat([outputs[index].flatten() for outputs in batches])
 
 
 def _cosine(got: torch.Tensor, right: torch.Tensor) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from trtgate.case import Precision
@@ -25,11 +26,23 @@ _NAMED: Final = 10
 
 
 def check_precision(
-    census: Census, precision: Precision, settings: OptimisationSettings, case_id: str
+    census: Census,
+    precision: Precision,
+    settings: OptimisationSettings,
+    case_id: str,
+    left_alone: Mapping[str, Datatype] = MappingProxyType({}),
 ) -> list[Violation]:
     """The share of work in the precision's datatype, and no unexplained float32 node.
 
-    Work that the policy explains is taken out before the share is judged: an explanation lowers nothing for the rest.
+    Work that is explained, by the policy or by a rule of the quantiser's, is taken out before the share is judged: an
+    explanation lowers nothing for the rest.
+
+    Args:
+        census: with its source graph.
+        precision: what the engine was asked for.
+        settings: policy.
+        case_id: for explanations of single nodes.
+        left_alone: nodes that a rule of the quantiser's left in high precision, and which datatype that is.
 
     Raises:
         InspectionError: the census has no source graph or no matrix arithmetic.
@@ -43,7 +56,10 @@ def check_precision(
         found.append(Violation(_CHECK, f"no layer says that it does {', '.join(unclaimed)}: its type is unknown."))
     strays = [item for item in items if item.layer is not None and item.datatype is not wanted]
     explained = [
-        item for item in strays if settings.explanation_for(case_id, item.node.name, item.datatype) is not None
+        item
+        for item in strays
+        if left_alone.get(item.node.name) is item.datatype
+        or settings.explanation_for(case_id, item.node.name, item.datatype) is not None
     ]
     unexplained = [item for item in strays if item not in explained]
     found += [

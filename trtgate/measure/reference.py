@@ -17,9 +17,11 @@ from trtgate.case import BackendName, Case
 from trtgate.errors import ParityError
 from trtgate.measure.placement import on_stream, place
 from trtgate.policy import ParitySettings
+from trtgate.policy.parity import SqnrFloor
 from trtgate.precision import tf32
 from trtgate.precision.cast import cast_inputs, prepare
 from trtgate.precision.reference import reference_for
+from trtgate.precision.sqnr import sqnr_of_batches
 from trtgate.workloads.base import Workload
 from trtgate.workloads.conditioning import spread
 
@@ -72,11 +74,9 @@ class Reference:
 
 
 def reference_key(case: Case) -> tuple[str, ...]:
-    """Cases of equal keys share a reference. Quantised ones differ in what was quantised: ONNX or the module."""
+    """Cases of equal keys share a reference. Each backend has a quantised model of its own."""
     key = (case.workload, case.precision.value, case.shape)
-    if not case.precision.quantised:
-        return key
-    return (*key, "module" if case.backend is BackendName.TORCH_TENSORRT else "onnx")
+    return (*key, case.backend.value) if case.precision.quantised else key
 
 
 def reference(workload: Workload, case: Case, settings: ParitySettings, context: BuildContext) -> Reference:
@@ -92,8 +92,8 @@ def reference(workload: Workload, case: Case, settings: ParitySettings, context:
         context: device, stream and cache.
 
     Raises:
-        ParityError: the reference is not finite or hardly depends on its inputs, or the yardstick is so large that it
-            allows anything.
+        ParityError: the reference is not finite or hardly depends on its inputs, the yardstick is so large that it
+            allows anything, or a quantised model is noisier than the policy's floor for it allows.
         OutOfDeviceMemoryError: the float64 module does not fit.
         BackendAbsentError, CalibrationError, ExportError: from quantising.
     """
@@ -117,6 +117,7 @@ def reference(workload: Workload, case: Case, settings: ParitySettings, context:
         _require_finite(outputs, names, whose)
         yardstick = _worst(outputs, exact.outputs)
         _require_tight(yardstick, names, whose, case, settings)
+        _require_calibrated(outputs, exact.outputs, names, whose, settings.sqnr_floor_for(case))
         return Reference("fake_quantised", names, exact.inputs, outputs, exact.outputs, yardstick, evaluation)
     plain = _outputs_of(
         lambda: prepare(workload, case.precision),
@@ -267,6 +268,24 @@ def _require_tight(
                 f"{whose} is itself {error:.2g} of the norm away from float64 in output '{name}'; {factor:g} times "
                 f"that would allow more than {settings.max_bound:g}.",
                 _MEANINGLESS,
+            )
+
+
+def _require_calibrated(
+    batches: tuple[Tensors, ...],
+    exact: tuple[Tensors, ...],
+    names: tuple[str, ...],
+    whose: str,
+    floor: SqnrFloor | None,
+) -> None:
+    """Refuse a fake-quantised model that has got worse: every engine of it would be held to less."""
+    for index, name in enumerate(names) if floor is not None else ():
+        found = sqnr_of_batches(exact, batches, index)
+        if floor is not None and found < floor.at_least_db:
+            raise ParityError(
+                f"{whose} is only {found:.1f} dB above its noise against float64 in output '{name}', below the floor "
+                f"of {floor.at_least_db:g} dB ({floor.reason}).",
+                "Compare its calibration and the quantiser's version with those of the last row that passed.",
             )
 
 

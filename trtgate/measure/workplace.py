@@ -10,7 +10,6 @@ import torch
 from trtgate.backends.base import BuildContext
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import Case
-from trtgate.errors import UsageError
 from trtgate.measure.timing import BuildStopwatch
 from trtgate.precision.calibration import CalibrationSpec
 from trtgate.workloads import registry
@@ -18,16 +17,6 @@ from trtgate.workloads import registry
 if TYPE_CHECKING:
     from trtgate.policy import Policy
     from trtgate.workloads.base import Workload
-
-
-def is_case_id(text: str) -> bool:
-    """Whether a text has the form of a case id; its names may still be unknown."""
-    try:
-        Case.parse(text)
-    except UsageError:
-        # Five fields with a name that does not exist are a misspelt case, not a missing file.
-        return text.count("-") >= 4 and "/" not in text
-    return True
 
 
 def workload_of(case_id: str, cache: Path) -> tuple[Case, Workload]:

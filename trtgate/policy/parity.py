@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from trtgate.case import Precision
-from trtgate.policy.section import Section
+from trtgate.case import Case, Precision
+from trtgate.policy.patterns import PrecisionPattern
+from trtgate.policy.section import Reason, Section
 
 
 class ParityTolerance(Section):
@@ -36,6 +38,27 @@ def _default_tolerances() -> dict[Precision, ParityTolerance]:
         Precision.INT8: ParityTolerance(factor=1.25, floor=2e-2),
         Precision.FP8: ParityTolerance(factor=1.25, floor=2e-2),
     }
+
+
+class SqnrFloor(Section):
+    """Decibels that a fake-quantised model stands above the noise of its own quantising, at least.
+
+    What a candidate is held to follows its fake-quantised model; that this has not got worse, only such a floor shows.
+    """
+
+    workload: str = Field(description="shell pattern for workload names")
+    backend: str = Field(default="*", description="shell pattern for the backend, which decides what is quantised")
+    precision: PrecisionPattern = Field(default="*", description="shell pattern for the precision")
+    at_least_db: float = Field(description="decibels of signal over quantisation noise")
+    reason: Reason
+
+    def applies(self, case: Case) -> bool:
+        """Whether this floor names the case."""
+        return (
+            fnmatch.fnmatchcase(case.workload, self.workload)
+            and fnmatch.fnmatchcase(case.backend, self.backend)
+            and fnmatch.fnmatchcase(case.precision, self.precision)
+        )
 
 
 class ParitySettings(Section):
@@ -67,6 +90,7 @@ class ParitySettings(Section):
         "min_sqnr_db or below; with random weights resnet18 reaches 13.7 dB in fp8, the transformer 19.6 dB in int8",
     )
     tolerance: dict[Precision, ParityTolerance] = Field(default_factory=_default_tolerances)
+    sqnr_floor: tuple[SqnrFloor, ...] = ()
 
     @model_validator(mode="after")
     def _every_precision_has_a_tolerance(self) -> Self:
@@ -74,3 +98,8 @@ class ParitySettings(Section):
         merged = _default_tolerances() | self.tolerance
         object.__setattr__(self, "tolerance", merged)
         return self
+
+    def sqnr_floor_for(self, case: Case) -> SqnrFloor | None:
+        """The highest floor that names the case, None where nobody set one."""
+        found = [floor for floor in self.sqnr_floor if floor.applies(case)]
+        return max(found, key=lambda floor: floor.at_least_db, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -55,11 +55,17 @@ class Floor(Section):
         return fnmatch.fnmatchcase(identity.gpu or "", self.gpu) and _runtime_matches(self.runtime, identity)
 
 
+_FEWEST_LETTERS: Final = 4  # fewer occur in any message
+
+
 class KnownFailure(Section):
-    """A row that is known to fail here. It still runs, and turns the run red the day it passes."""
+    """A row that is known to fail here. It still runs, and turns the run red the day it passes or fails otherwise."""
 
     case: str | tuple[str, ...] = Field(description="shell pattern for case ids, or several")
     stage: Literal["build", "parity", "run", "optimisation"] = Field(description="where it fails")
+    error: str | tuple[str, ...] = Field(
+        description="words that the error holds, or several of which it holds at least one"
+    )
     runtime: Runtime = Field(description="shell pattern for 'tensorrt_rtx 1.4.0.76' or 'onnxruntime 1.32.0'")
     architecture: Architecture = Field(
         default="*", description="shell pattern for the compute capability, such as sm_90"
@@ -71,6 +77,14 @@ class KnownFailure(Section):
         """Shell patterns for case ids."""
         return (self.case,) if isinstance(self.case, str) else self.case
 
+    @field_validator("error")
+    @classmethod
+    def _tells_errors_apart(cls, error: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        words = (error,) if isinstance(error, str) else error
+        if not words or any(len(one.strip()) < _FEWEST_LETTERS for one in words):
+            raise ValueError(f"words of at least {_FEWEST_LETTERS} letters tell the error that is known from others")
+        return error
+
     def applies(self, case: Case, identity: Identity) -> bool:
         """Whether this entry names the case on this machine."""
         return (
@@ -78,6 +92,20 @@ class KnownFailure(Section):
             and fnmatch.fnmatchcase(identity.architecture or "cpu", self.architecture)
             and _runtime_matches(self.runtime, identity)
         )
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The words of which an error has to hold at least one."""
+        return (self.error,) if isinstance(self.error, str) else self.error
+
+    def explains(self, seen: str) -> bool:
+        """Whether an error is the one that is known, and not another fault that hides behind the entry.
+
+        Args:
+            seen: the error's message; line breaks count as spaces.
+        """
+        message = " ".join(seen.split())
+        return any(" ".join(words.split()) in message for words in self.errors)
 
 
 def _runtime_matches(pattern: str, identity: Identity) -> bool:

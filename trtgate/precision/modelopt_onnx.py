@@ -16,7 +16,6 @@ from trtgate.case import Precision
 from trtgate.errors import BackendAbsentError, BuildError, CalibrationError
 from trtgate.precision import calibration
 from trtgate.precision.calibration import CalibrationSpec, Placement
-from trtgate.precision.quantisation_report import COMPUTE_OPERATORS
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _OPSET: Final = 19
 _OUTPUT_QUANTISED: Final = ("Conv", "Gemm", "MatMul")
 # ModelOpt's fp8 quantiser refuses any operator but these, convolutions and matrix products among them.
-_FP8_OPERATORS: Final = frozenset({"Conv", "Gemm", "MatMul"})
+_FP8_OPERATORS: Final = ("Conv", "Gemm", "MatMul")
 _MODELOPT_IS_NOT_REENTRANT: Final = threading.Lock()
 
 
@@ -39,11 +38,17 @@ class Style:
         placement: which nodes are quantised.
         unsigned_activations: write int8 activations as uint8 with zero point 128, the same numbers in another
             encoding, which is what ONNX Runtime's x86 kernels multiply with int8 weights.
+        int8_operators: of which the runtime has int8 kernels and ModelOpt a quantised form.
     """
 
     high_precision: Literal["fp32", "fp16", "bf16"]
     placement: Placement
     unsigned_activations: bool = False
+    int8_operators: tuple[str, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+    def operators(self, precision: Precision) -> tuple[str, ...]:
+        """Operators that can be quantised to a precision."""
+        return self.int8_operators if precision is Precision.INT8 else _FP8_OPERATORS
 
 
 def run(
@@ -134,8 +139,7 @@ def _every(
     """Name the nodes to quantise, the way ModelOpt's own autotuner does, past its rules for TensorRT's kernels."""
     from modelopt.onnx.quantization import fp8, int8
 
-    wanted = COMPUTE_OPERATORS if precision is Precision.INT8 else _FP8_OPERATORS
-    operators = sorted(wanted & {node.op_type for node in model.graph.node})
+    operators = sorted(set(style.operators(precision)) & {node.op_type for node in model.graph.node})
     scratch: list[str] = []
     try:
         quantised: onnx.ModelProto = (int8 if precision is Precision.INT8 else fp8).quantize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,14 +14,17 @@ from trtgate.errors import CalibrationError, RecordError
 if TYPE_CHECKING:
     import onnx
 
-# Operators that hold nearly all of a network's arithmetic: the ones whose absence from int8 has to be explained.
-COMPUTE_OPERATORS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Operators that multiply matrices, and so hold nearly all of a network's arithmetic: the ones whose absence from int8
+# has to be explained. They are those whose work `trtgate.measure.flops` counts.
+COMPUTE_OPERATORS: Final = frozenset(
+    {"Attention", "Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"}
+)
 # Largest magnitude of the quantised datatype; a scale times this is the range that calibration chose.
 _LARGEST: Final = {"int8": 127.0, "fp8": 448.0}
 # ModelOpt's rules of thumb for TensorRT's kernels; see `_reason`.
 _MIN_SIDE: Final = 16
 _MAX_FP8_FILTER: Final = 32
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _NAMED: Final = 3
 
 
@@ -37,11 +40,13 @@ class Node:
         name: as it stands in the model.
         operator: ONNX operator type or module class.
         note: of a skipped one, what is known of the reason.
+        by_rule: whether that reason is a rule of the quantiser's own for the runtime's kernels.
     """
 
     name: str
     operator: str
     note: str = ""
+    by_rule: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class QuantisationReport:
         placement: who decided where Q/DQ pairs go.
         calibration: spec and digest of the data.
         tool: the quantiser and its version.
-        quantised: nodes that read at least one dequantised tensor.
+        quantised: compute nodes whose operands are both dequantised, and other nodes that read a dequantised tensor.
         skipped: compute nodes (`COMPUTE_OPERATORS`; in PyTorch, modules with weight matrices) that stayed in high
             precision.
         ranges: largest magnitude that each quantised activation can hold, by tensor.
@@ -70,6 +75,11 @@ class QuantisationReport:
     skipped: tuple[Node, ...]
     ranges: dict[str, float]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def skipped_by_rule(self) -> dict[str, str]:
+        """Nodes that a rule of the quantiser's left in high precision, and which rule."""
+        return {node.name: node.note for node in self.skipped if node.by_rule}
 
     def facts(self) -> dict[str, Any]:
         """What a record of a build keeps: ``calibration`` and ``skipped``, as plain JSON."""
@@ -121,8 +131,19 @@ def of_graph(
     calibration: dict[str, Any],
     tool: str,
     warnings: tuple[str, ...],
+    operators: Collection[str],
 ) -> QuantisationReport:
-    """Read the report off a model with Q/DQ nodes; the other arguments are the report's fields.
+    """Read the report off a model with Q/DQ nodes.
+
+    Args:
+        model: with its weights.
+        precision: this and all others but the last: fields of the report.
+        high_precision: see there.
+        placement: see there.
+        calibration: see there.
+        tool: see there.
+        warnings: see there.
+        operators: what was to be quantised.
 
     Raises:
         CalibrationError: no node was quantised, or a scale is zero, infinite or NaN.
@@ -149,10 +170,17 @@ def of_graph(
                     )
                 if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
                     ranges[node.input[0]] = largest * _LARGEST[precision]
-        elif any(name in dequantised for name in node.input):
+        elif node.op_type not in COMPUTE_OPERATORS:
+            if any(name in dequantised for name in node.input):
+                quantised.append(Node(node.name, node.op_type))
+        elif node.op_type not in operators:
+            # It may well read what another node's output pair dequantised: that alone does not make it quantised.
+            skipped.append(Node(node.name, node.op_type, f"ModelOpt or the runtime has no {precision} form of it"))
+        elif all(name in dequantised for name in node.input[:2]):
             quantised.append(Node(node.name, node.op_type))
-        elif node.op_type in COMPUTE_OPERATORS:
-            skipped.append(Node(node.name, node.op_type, _reason(node, constants, precision, placement)))
+        else:
+            note, by_rule = _reason(node, constants, precision, placement)
+            skipped.append(Node(node.name, node.op_type, note, by_rule))
     if not quantised:
         operators = sorted({node.op_type for node in model.graph.node})
         raise CalibrationError(
@@ -167,26 +195,28 @@ def of_graph(
     )
 
 
-def _reason(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], precision: str, placement: str) -> str:
-    """What is known of why a node was left alone; empty where nothing is.
+def _reason(
+    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], precision: str, placement: str
+) -> tuple[str, bool]:
+    """What is known of why a node was left alone, and whether that is one of the quantiser's rules.
 
     The rules are ModelOpt 0.47's for TensorRT's kernels (`find_nodes_from_convs_to_exclude` and
     `find_nodes_from_matmul_to_exclude` in modelopt/onnx/quantization/graph_utils.py).
     """
     weight = constants.get(node.input[1])
     if weight is None:
-        return "no constant weight"
+        return "no constant weight", False
     dims = list(weight.dims)
     shape = f"weight {dims}"
     if placement != "tensorrt":
-        return shape
+        return shape, False
     if node.op_type == "Conv":
         if min(dims[:2]) < _MIN_SIDE:
-            return f"{shape}: fewer than {_MIN_SIDE} channels"
+            return f"{shape}: fewer than {_MIN_SIDE} channels", True
         if precision == "fp8" and math.prod(dims[2:]) > _MAX_FP8_FILTER:
-            return f"{shape}: a filter of more than {_MAX_FP8_FILTER} values in fp8"
+            return f"{shape}: a filter of more than {_MAX_FP8_FILTER} values in fp8", True
         if precision == "fp8" and min(dims[:2]) == _MIN_SIDE:
-            return f"{shape}: only {_MIN_SIDE} channels in fp8"
-    elif min(dims) < _MIN_SIDE:
-        return f"{shape}: a side shorter than {_MIN_SIDE}"
-    return shape
+            return f"{shape}: only {_MIN_SIDE} channels in fp8", True
+    elif node.op_type != "ConvTranspose" and min(dims) < _MIN_SIDE:
+        return f"{shape}: a side shorter than {_MIN_SIDE}", True
+    return shape, False

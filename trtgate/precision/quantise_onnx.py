@@ -8,6 +8,7 @@ Two runtimes read the result, and they need different ones:
 * ONNX Runtime on the CPU: everything else stays fp32, since its CPU kernels have no fp16. Every convolution and matrix
   product gets pairs, since TensorRT's rules of thumb (channels in multiples of 16) do not concern it, and gets one on
   its output too, since int8 kernels (QLinearConv, QLinearMatMul, QGemm) are chosen only where both ends are quantised.
+  A transposed convolution gets none: there is no int8 kernel of it, and the pairs would only round.
   Activations are encoded unsigned, because its x86 kernels take uint8 times int8.
 """
 
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from trtgate.workloads.base import Workload
 
 # Raise it when this file changes what it makes of the same model.
-_RECIPE: Final = 4
+_RECIPE: Final = 5
 _PROTOBUF_LIMIT_BYTES: Final = 2**31 - 1
 
 TENSORRT_STYLE: Final = Style("fp16", Placement.TENSORRT)
-ONNXRUNTIME_STYLE: Final = Style("fp32", Placement.EVERY, unsigned_activations=True)
+ONNXRUNTIME_STYLE: Final = Style(
+    "fp32", Placement.EVERY, unsigned_activations=True, int8_operators=("Conv", "Gemm", "MatMul")
+)
 
 
 def style_for(backend: BackendName, placement: Placement = Placement.TENSORRT) -> Style:
@@ -99,6 +102,7 @@ def quantise(
             calibration={**spec.to_json(), "placement": chosen.placement.value, "data_sha256": data.sha256},
             tool=f"modelopt.onnx {versions['nvidia-modelopt']}",
             warnings=warnings,
+            operators=chosen.operators(case.precision),
         )
         artefacts.write(path, lambda made: _save(model, made))
         artefacts.write(_report_path(path), lambda made: _write_text(made, report.dumps()))

@@ -6,7 +6,29 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
+
+
+# Of float64 itself; equal outputs would be infinitely far above noise, which JSON cannot say.
+_MOST_DB = 300.0
+
+
+def sqnr_of_batches(
+    reference: Sequence[Sequence[torch.Tensor]], candidate: Sequence[Sequence[torch.Tensor]], index: int
+) -> float:
+    """`sqnr_db` of one output over all batches together, between -300 and 300 dB.
+
+    Args:
+        reference: by batch and output, what should be computed.
+        candidate: the same of what was computed.
+        index: of the output.
+    """
+    import torch
+
+    right, found = (torch.cat([batch[index].flatten() for batch in side]) for side in (reference, candidate))
+    return max(-_MOST_DB, min(_MOST_DB, sqnr_db(right, found)))
 
 
 def sqnr_db(reference: torch.Tensor, candidate: torch.Tensor) -> float:

@@ -30,7 +30,7 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
             ("work", f"{facts['flops'] / 1e9:.3f} GFLOP an inference: {shares}"),
             *_nodes_by_datatype(facts["compute"]),
             ("fusion", f"{facts['source_nodes']} ONNX nodes, {facts['nodes_per_layer']:.2f} a kernel"),
-            ("constants", f"{facts['constants_folded']} folded; left: {_names(facts['constants_left'])}"),
+            ("constants", _constants(facts)),
             ("duplicates", f"{facts['duplicates_removed']} removed; left: {_names(facts['duplicates_left'])}"),
             ("dead nodes left", _names(facts["dead_left"])),
         ]
@@ -38,6 +38,12 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
     for label, value in rows:
         table.add_row(Text(label, style="bold"), Text(value))
     out.print(table)
+
+
+def _constants(facts: Mapping[str, Any]) -> str:
+    folded = f"{facts['constants_folded']} folded"
+    unproven = f", {facts['constants_unproven']} not provable" if facts.get("constants_unproven") else ""
+    return f"{folded}{unproven}; left: {_names(facts['constants_left'])}"
 
 
 def _nodes_by_datatype(compute: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

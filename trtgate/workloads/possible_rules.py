@@ -64,6 +64,10 @@ def _problems(policy: Policy, known: Known) -> Iterator[_Problem]:
         yield from _of_names(f"[[optimisation.layer_floor]] number {number}", floor_of_layers.workload, known)
     for number, limit in enumerate(optimisation.constant_limit, start=1):
         yield from _of_names(f"[[optimisation.constant_limit]] number {number}", limit.workload, known)
+    for number, merged in enumerate(optimisation.merge_limit, start=1):
+        yield from _of_micro_models(f"[[optimisation.merge_limit]] number {number}", merged.model)
+    for number, noise in enumerate(policy.parity.sqnr_floor, start=1):
+        yield from _of_names(f"[[parity.sqnr_floor]] number {number}", noise.workload, known)
 
 
 def _of_cell(where: str, workload: str, shape: str, known: Known) -> Iterator[_Problem]:
@@ -92,6 +96,16 @@ def _of_names(where: str, pattern: str, known: Known) -> Iterator[_Problem]:
             where,
             f"{where} names the workload '{pattern}', and there is none.",
             f"{_nearest(pattern, known.tokens)}Use one of: {', '.join(known.tokens)}.",
+        )
+
+
+def _of_micro_models(where: str, pattern: str) -> Iterator[_Problem]:
+    """A rule whose pattern is for names of micro models."""
+    if not any(fnmatch.fnmatchcase(name, pattern) for name in MICRO_MODELS):
+        yield _Problem(
+            where,
+            f"{where} names the micro model '{pattern}', and there is none.",
+            f"{_nearest(pattern, MICRO_MODELS)}Use one of: {', '.join(MICRO_MODELS)}.",
         )
 
 
