@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchvision
 
 from trtgate import artefacts
 from trtgate.errors import WorkloadError
@@ -77,6 +76,8 @@ def _on_disk(cache: Path) -> bool:
 
 
 def _torchvision(cache: Path, name: str, download: bool) -> Digits:
+    import torchvision  # a second and a half to import, and the usual digits need none of it
+
     try:
         training = torchvision.datasets.MNIST(_root(cache), train=True, download=download)
         test = torchvision.datasets.MNIST(_root(cache), train=False, download=download)
