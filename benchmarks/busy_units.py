@@ -14,12 +14,12 @@ from typing import Final
 
 import numpy as np
 
+from trtgate.artefacts import replace
 from trtgate.case import Quantity
 from trtgate.errors import MeasurementError, TrtgateError
 from trtgate.gate.calibration import PROBED, Calibrated, calibrate
 from trtgate.gate.crew import Contest, Crew, Seat, Taken, for_each_member
 from trtgate.gate.member import Build, Member
-from trtgate.gate.samples import replace_text
 from trtgate.gate.sides import Side
 from trtgate.gate.station import Station
 from trtgate.judge.pairs import log_ratio
@@ -154,4 +154,4 @@ def raise_first(failures: Mapping[str, TrtgateError]) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(content, indent=2) + "\n")
+    replace(path, f"{json.dumps(content, indent=2)}\n".encode())

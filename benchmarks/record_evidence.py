@@ -14,7 +14,9 @@ Exit codes: 0 every stage that was asked for is done, whatever its tests found; 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -29,6 +31,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 WORKLOADS: Final = ("simple_cnn", "resnet18", "resnet50", "mobilenet_v3_small", "vit_b_16", "transformer")
 THREE: Final = ("simple_cnn", "resnet18", "transformer")
+BACKENDS: Final = ("torch_tensorrt", "inductor", "tensorrt_engine", "eager")  # the slowest to build first
+PRECISIONS: Final = ("--precision=bf16", "--precision=tf32", "--batch=8")
+QUANTISED: Final = ("--precision=int8", "--precision=fp8", "--batch=8")
 _PAIRS_AT_ONCE: Final = 8  # as many as gate_evidence starts together
 _GRACE_S: Final = 60.0  # pytest saves what it has when it is interrupted
 _INTERRUPTED: Final = (-signal.SIGINT, -signal.SIGKILL, 2, 130)  # pytest's own code for an interruption is 2
@@ -46,6 +51,7 @@ class Recording:
         low: workloads of the stages ``precisions`` and ``quantised``.
         pairs: pairs of processes to record.
         builders: processes that build at once.
+        gpus: what the builders take turns on, as CUDA_VISIBLE_DEVICES names them; none to leave that variable alone.
         until_s: when the budget is over, on the monotonic clock; None without one.
         stages: exit code and seconds of each attempt, by stage.
     """
@@ -56,6 +62,7 @@ class Recording:
     low: Sequence[str]
     pairs: int
     builders: int
+    gpus: Sequence[str]
     until_s: float | None
     stages: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
@@ -66,22 +73,28 @@ class Recording:
     def run(self, stage: str, commands: Sequence[_Command], at_once: int = 1) -> bool:
         """Run commands of a stage, a few at once; whether none of them was interrupted."""
         whole = True
-        queue, live = list(commands), list[subprocess.Popen[bytes]]()
-        began_s = time.monotonic()
-        with (self.out / f"{stage}.log").open("ab") as log:
-            while (queue or live) and whole:
-                while queue and len(live) < at_once:
-                    log.write(f"$ {shlex.join(queue[0])}\n".encode())
+        queue, live = list(commands), dict[subprocess.Popen[bytes], float]()
+        turns = itertools.cycle([{"CUDA_VISIBLE_DEVICES": gpu} for gpu in (self.gpus if at_once > 1 else ())] or [{}])
+        while (queue or live) and whole:
+            while queue and len(live) < at_once:
+                command, where = queue.pop(0), os.environ | next(turns)
+                # One log, or one each: the lines of processes that run at once would mix.
+                path = self.out / f"{stage}.log" if at_once == 1 else self.state / f"{stage}-{len(queue)}.log"
+                with path.open("ab") as log:
+                    log.write(f"$ {shlex.join(command)}\n".encode())
                     log.flush()
-                    live.append(subprocess.Popen(queue.pop(0), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT))  # noqa: S603
-                ended = self._ended(live)
-                whole = bool(ended) and all(process.returncode not in _INTERRUPTED for process in ended)
-                live = [process for process in live if process not in ended]
-                for process in ended:
-                    told = {"exit": process.returncode, "seconds": round(time.monotonic() - began_s, 1)}
-                    self.stages.setdefault(stage, []).append(told)
-            for process in live:
-                _interrupt(process)
+                    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=where)  # noqa: S603
+                live[process] = time.monotonic()
+            ended = self._ended(list(live))
+            whole = bool(ended) and all(process.returncode not in _INTERRUPTED for process in ended)
+            for process in ended:
+                told = {"exit": process.returncode, "seconds": round(time.monotonic() - live.pop(process), 1)}
+                self.stages.setdefault(stage, []).append(told)
+        for process in live:
+            _interrupt(process)
+        if at_once > 1:
+            logs = sorted(self.state.glob(f"{stage}-*.log"), key=lambda path: path.stat().st_mtime)
+            (self.out / f"{stage}.log").write_bytes(b"".join(path.read_bytes() for path in logs))
         (self.out / "stages.json").write_text(json.dumps(self.stages, indent=1) + "\n", encoding="utf-8")
         return whole
 
@@ -117,9 +130,19 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 
 def builds(recording: Recording) -> bool:
-    """Everything that the matrix needs to have built, so that the matrix is measured from warm caches."""
-    commands = [[*recording.pytest(), "-k", "test_build", f"--workload={name}"] for name in recording.workloads]
-    return recording.run("builds", commands, recording.builders)
+    """Everything that the matrix needs to have built, proven, so that the matrix is measured from warm caches."""
+    return recording.run("builds", _builds(recording, recording.workloads), recording.builders)
+
+
+def more_builds(recording: Recording) -> bool:
+    """The same for the stages ``precisions`` and ``quantised``."""
+    return recording.run("more_builds", _builds(recording, recording.low, *PRECISIONS, *QUANTISED), recording.builders)
+
+
+def _builds(recording: Recording, workloads: Sequence[str], *options: str) -> list[_Command]:
+    told = ["-k", "test_build or test_parity or test_optimisation", *options]
+    each = itertools.product(workloads[::-1], BACKENDS)
+    return [[*recording.pytest(), *told, f"--workload={name}", f"--backend={backend}"] for name, backend in each]
 
 
 def matrix(recording: Recording) -> bool:
@@ -129,14 +152,12 @@ def matrix(recording: Recording) -> bool:
 
 def precisions(recording: Recording) -> bool:
     """The other precisions in floating point, at one batch size."""
-    options = ["--precision=bf16", "--precision=tf32", "--batch=8", *_each("--workload", recording.low)]
-    return recording.suite("precisions", *options)
+    return recording.suite("precisions", *PRECISIONS, *_each("--workload", recording.low))
 
 
 def quantised(recording: Recording) -> bool:
     """int8 and fp8, at one batch size."""
-    options = ["--precision=int8", "--precision=fp8", "--batch=8", *_each("--workload", recording.low)]
-    return recording.suite("quantised", *options)
+    return recording.suite("quantised", *QUANTISED, *_each("--workload", recording.low))
 
 
 def clock(recording: Recording) -> bool:
@@ -190,7 +211,8 @@ def rules(recording: Recording) -> bool:
 
 
 STAGES: Final[dict[str, Callable[[Recording], bool]]] = {
-    stage.__name__: stage for stage in (builds, matrix, precisions, quantised, clock, layers, regression, pairs, rules)
+    stage.__name__: stage
+    for stage in (builds, more_builds, matrix, precisions, quantised, clock, layers, regression, pairs, rules)
 }
 
 
@@ -220,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=Path(".trtgate"), metavar="DIR")
     parser.add_argument("--workload", action="append", default=[], help="of the matrix, instead of its default")
     parser.add_argument("--pairs", type=int, default=24, help="pairs of processes in all")
+    parser.add_argument("--gpu", action="append", default=[], metavar="N", help="that builders take turns on")
     parser.add_argument("--builders", type=int, default=3, help="processes that build at once")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.stages) - set(STAGES)):
@@ -232,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         low=options.workload or THREE,
         pairs=options.pairs,
         builders=options.builders,
+        gpus=options.gpu,
         until_s=None if options.budget is None else time.monotonic() + options.budget,
     )
     for folder in (out, recording.state):

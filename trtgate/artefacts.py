@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -73,6 +74,27 @@ def intact(path: Path) -> bool:
         return sidecar(path).read_text(encoding="ascii").strip() == digest(path)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: readers see the old content or the new, also after a crash or on a full disk.
+
+    Raises:
+        OSError: it could not be written; the old file is untouched.
+    """
+    # Of no suffix that anybody looks for: neither pytest-benchmark nor we may take a half-written file for a run.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    fresh = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.chmod(path.stat().st_mode if path.exists() else 0o644)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def write(path: Path, writer: Callable[[Path], None]) -> Path:

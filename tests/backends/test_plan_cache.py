@@ -119,7 +119,7 @@ def test_a_process_that_dies_while_writing_leaves_the_old_plan(cache: PlanCache)
         f"""
         import os, pathlib
         from trtgate.backends import plan_cache
-        plan_cache.os.fsync = lambda handle: os._exit(9)
+        os.fsync = lambda handle: os._exit(9)
         plan_cache.PlanCache(pathlib.Path({str(cache.folder)!r}), ".plan").store({KEY!r}, b"half", {{}})
         """
     )

@@ -41,12 +41,3 @@ def test_a_monitor_without_a_gpu_sees_nothing(asked):
         assert watch.look() == ()
         assert watch.environment(kept_blocks=3).model_dump(exclude_defaults=True) == {"kept_blocks": 3}
         assert watch.memory_used_bytes() is None
-
-
-def test_the_cpu_is_named_as_the_kernel_names_it(tmp_path):
-    listing = tmp_path / "cpuinfo"
-    listing.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9654 96-Core Processor\nflags\t\t: fpu\n")
-    assert device.cpu_model(listing) == "AMD EPYC 9654 96-Core Processor"
-    listing.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")  # Arm names no model
-    assert device.cpu_model(listing)
-    assert device.cpu_model(tmp_path / "missing") == device.cpu_model(listing)

@@ -6,7 +6,6 @@ Inputs and outputs are torch tensors, bound by address once; a run copies and al
 from __future__ import annotations
 
 import functools
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from trtgate import artefacts
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.bound_inputs import BoundInputs, in_order
 from trtgate.backends.cuda_device import cuda_answer, out_of_memory, precision_answer
+from trtgate.backends.host_cpu import EXACT_INT8, cpu_model
 from trtgate.case import Case, Execution, Precision
 from trtgate.errors import BuildError
 
@@ -75,8 +75,8 @@ class OnnxRuntimeBackend(Backend):
             model=artefacts.digest(path),
             version=_version(),
             device=context.device.type,
-            # Layouts are chosen for the width of the CPU's vectors, so an optimised graph is of one kind of CPU.
-            cpu=None if cuda else [platform.machine(), torch.backends.cpu.get_cpu_capability()],
+            # Layouts and the signs of int8 are chosen for the CPU's instructions, so an optimised graph is of one kind.
+            cpu=None if cuda else cpu_model(),
         )
         optimised = context.cache / "onnxruntime" / f"{name}.onnx"
         from_cache = not cuda and artefacts.intact(optimised)
@@ -141,6 +141,7 @@ def _opened(path: Path, case: Case, context: BuildContext, write_to: Path | None
     options.log_severity_level = 3
     # Worker threads that go on spinning after a run would slow whoever takes the next turn on the same cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry(*EXACT_INT8)
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
     cuda = context.device.type == "cuda"

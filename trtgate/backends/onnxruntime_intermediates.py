@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from trtgate.backends.host_cpu import EXACT_INT8
 from trtgate.errors import InspectionError
 
 Array = npt.NDArray[Any]
@@ -98,6 +99,7 @@ def _run(model: Any, inputs: Mapping[str, Array], names: Sequence[str], *, optim
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    options.add_session_config_entry(*EXACT_INT8)
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = session.run(list(names), dict(inputs))

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,8 +104,8 @@ class PlanCache:
         previous = self._content_name(sidecar)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _replace(path, kept)
-            _replace(sidecar, json.dumps(record, indent=1, sort_keys=True).encode())
+            artefacts.replace(path, kept)
+            artefacts.replace(sidecar, json.dumps(record, indent=1, sort_keys=True).encode())
             # Only what this key pointed at before: another process may be about to commit a content of its own, and a
             # sidecar that was copied from elsewhere names what belongs to another key.
             if previous is not None and previous != path.name and previous.startswith(f"{sidecar.stem}-"):
@@ -139,17 +137,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _UnusableError(f"{path} cannot be read ({error.strerror})") from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, and take the target's place in one step."""
-    handle, name = tempfile.mkstemp(prefix=".making-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
+from trtgate.artefacts import replace
 from trtgate.errors import RecordError, StorageError
 from trtgate.gate.crew import Taken
 from trtgate.judge.pairs import read_pairs
@@ -123,20 +124,9 @@ def mend(path: Path) -> int:
         kept = [line for line, key in zip(lines, keys, strict=True) if sides[key] == len(("base", "head"))]
         gone = len(lines) - len(kept) + bool(torn)
         if gone:
-            replace_text(path, "".join(f"{line}\n" for line in kept))
+            replace(path, "".join(f"{line}\n" for line in kept).encode())
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} holds a line that is not of a recording ({error}).", "Restore the file.") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be mended ({error.strerror}).", "Make it writable.") from None
     return gone
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old content or the new.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

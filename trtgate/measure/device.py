@@ -6,7 +6,6 @@ import platform
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -14,6 +13,7 @@ import torch
 
 from trtgate.backends import trt_runtime
 from trtgate.backends.cuda_device import cuda_answer
+from trtgate.backends.host_cpu import cpu_model
 from trtgate.measure import nvml
 from trtgate.record import Environment, Identity
 
@@ -163,16 +163,6 @@ def identity() -> Identity:
         threads=torch.get_num_threads(),
         python=platform.python_version(),
     )
-
-
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Model of the CPU as the kernel names it, else as the platform does, else its architecture."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
 
 
 def _gpu_of(device: torch.device | None) -> nvml.Nvml | None:

@@ -11,9 +11,9 @@ import torch
 
 from trtgate import artefacts, precision
 from trtgate.backends.base import BuildContext
+from trtgate.backends.host_cpu import cpu_model
 from trtgate.case import Case
 from trtgate.measure import reference as references
-from trtgate.measure.device import cpu_model
 from trtgate.measure.reference import Evaluation, Reference, reference, reference_key
 from trtgate.policy import ParitySettings
 from trtgate.workloads.base import Workload

@@ -7,10 +7,10 @@ import json
 import math
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trtgate.artefacts import replace
 from trtgate.errors import RecordError, StorageError
 
 _FIXES = {
@@ -130,21 +130,10 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         StorageError: the text could not be written; the old file is untouched.
     """
-    temporary: Path | None = None
     try:
-        # Not *.json: neither pytest-benchmark's glob nor ours may take a half-written file for a run.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode if path.exists() else 0o644)
-        temporary.replace(path)
+        replace(path, text.encode("utf-8"))
         sync_folder(path.parent)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise storage_error("write", path, error) from None
 
 
