@@ -86,7 +86,16 @@ def _computing(layers: list[Layer], node: SourceNode) -> Layer | None:
 
 
 def _datatype(layer: Layer, activations: int = 1) -> Datatype:
-    """The datatype of a layer's operands.
+    """The datatype of a layer's operands; int8 stands for integers of eight bits of either sign.
+
+    ONNX Runtime multiplies unsigned activations, and on CPUs without VNNI also weights that it made unsigned.
+    """
+    found = _operands(layer, activations)
+    return Datatype.INT8 if found is Datatype.UINT8 else found
+
+
+def _operands(layer: Layer, activations: int) -> Datatype:
+    """The datatype of a layer's operands as they are stored.
 
     A residual or a bias that is fused in may be wider than the product, and a weight may be stored narrower than it is
     multiplied. So: with a weight, the weight's type if an input shares it, else the widest of weight and inputs;
