@@ -225,7 +225,9 @@ def _next_pair(samples: Path, *, append: bool) -> int:
         raise UsageError(f"{samples} exists.", "Say --append to add pairs to it, or name another file.")
     if gone := mend(samples):
         _say(f"{samples} ended in the middle of a contest: {gone} lines are taken away")
-    return max((pair.pair for pair in read_pairs(samples)), default=-1) + 1
+    if samples.stat().st_size == 0:  # a recording that was stopped before its first pair leaves an empty file
+        return 0
+    return max(pair.pair for pair in read_pairs(samples)) + 1
 
 
 def _say(text: str) -> None:

@@ -74,7 +74,7 @@ class Recording:
         """Run commands of a stage, a few at once; whether none of them was interrupted."""
         whole = True
         queue, live = list(commands), dict[subprocess.Popen[bytes], float]()
-        turns = itertools.cycle([{"CUDA_VISIBLE_DEVICES": gpu} for gpu in (self.gpus if at_once > 1 else ())] or [{}])
+        turns = itertools.cycle(_shares(at_once, self.gpus) if at_once > 1 else [{}])
         while (queue or live) and whole:
             while queue and len(live) < at_once:
                 command, where = queue.pop(0), os.environ | next(turns)
@@ -123,6 +123,16 @@ class Recording:
     def state(self) -> Path:
         """Where it is noted what is done."""
         return self.cache / "evidence"
+
+
+def _shares(at_once: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """Environments of processes that run at once: each has its part of the cores, and the next GPU.
+
+    Threads that wait for a core spin: ten processes with a thread each a core built nothing in three minutes.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    shared = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+    return [shared | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [shared]
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:
@@ -247,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.stages) - set(STAGES)):
         parser.error(f"no stage is called {', '.join(unknown)}; there are: {', '.join(STAGES)}")
+    # Behind nohup it would be ignored, here and in every process that is started, and an interruption would do nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     out, cache = options.out.absolute(), options.cache.absolute()
     recording = Recording(
         out,

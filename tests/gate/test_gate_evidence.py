@@ -102,6 +102,12 @@ def test_pairs_are_added_with_the_units_of_those_that_are_there(machine, tmp_pat
     assert {pair.arm for pair in read_pairs(path) if pair.pair == 1} == {"aa", "+3%", "+5%"}
 
 
+def test_a_recording_that_was_stopped_before_its_first_pair_is_gone_on_with(machine, tmp_path):
+    (tmp_path / "samples.jsonl").touch()
+    path = _recorded(tmp_path, "--pairs", "1", "--rounds", "5", "--append")
+    assert {pair.pair for pair in read_pairs(path)} == {0}
+
+
 def test_an_arm_that_a_case_cannot_reach_is_left_out_and_said(machine, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules[__name__], "LAUNCH", 0.025)  # a launch alone is longer than 2%
     path = _recorded(tmp_path, "--pairs", "1", "--rounds", "5")

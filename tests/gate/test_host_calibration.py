@@ -50,6 +50,30 @@ def test_processes_that_prove_at_once_share_the_cores_and_time_with_all_of_them(
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(("device", "threads"), [("cuda", 2), ("cpu", 8)])
+def test_processes_that_build_at_once_share_the_cores_where_no_core_is_timed(tmp_path, monkeypatch, device, threads):
+    seen = []
+
+    class Watching(Small):
+        def inputs(self, batch, sequence, seed):
+            seen.append(torch.get_num_threads())
+            raise ParityError("This is far enough.", "Stop.")
+
+    monkeypatch.setattr(hosts.workloads, "get", lambda name, **source: Watching())
+    start = {"op": "start", "device": "cpu", "cache": str(tmp_path), "shared": str(tmp_path), "measure": {}}
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        host = worker._open_host({**start, "parity": {}, "provers": 4})
+        host._device = torch.device(device)
+        with pytest.raises(ParityError):
+            host.build("candidate", "small-eager-fp32-b2-stream")
+        assert seen == [threads]
+        assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
+
+
 def calibration_of_a_build(tmp_path, monkeypatch, **message):
     monkeypatch.setattr(hosts.workloads, "get", lambda name, **source: Small())
     start = {"op": "start", "device": "cpu", "cache": str(tmp_path), "shared": str(tmp_path), "measure": {}}

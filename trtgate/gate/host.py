@@ -70,7 +70,7 @@ class Host:
         measure: fields of `MeasureSettings`, equal on both sides.
         parity: fields of `ParitySettings`.
         calibration: fields of `CalibrationSettings`.
-        provers: processes that prove their cases at the same time on this machine.
+        provers: processes that build and prove their cases at the same time on this machine.
     """
 
     def __init__(
@@ -125,6 +125,12 @@ class Host:
         Returns:
             Build stages in seconds, sizes in bytes, and what is known of the optimised model.
         """
+        # On a CPU a backend keeps the number of threads that it was built with, and is timed with it.
+        sharing = contextlib.nullcontext() if self._device.type == "cpu" else self._share_of_the_cores()
+        with sharing:
+            return self._build(name, case, busy)
+
+    def _build(self, name: str, case: str, busy: int | None) -> dict[str, Any]:
         self.drop([name])
         parsed = Case.parse(case)
         workload = self._workload(parsed)
@@ -245,11 +251,10 @@ class Host:
     def _share_of_the_cores(self) -> Iterator[None]:
         """Fewer threads on a CPU that others use too: threads that wait for a core spin, and all take 100 times longer.
 
-        Nothing is timed inside, and the threads of what is timed stay as they were.
+        What is timed on the CPU keeps its threads, and what is timed on a GPU needs none.
         """
         before = torch.get_num_threads()
-        if self._device.type == "cpu":
-            torch.set_num_threads(max(1, before // self._provers))
+        torch.set_num_threads(max(1, before // self._provers))
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ class Station:
         parity: fields of `ParitySettings`.
         calibration: fields of `CalibrationSettings`.
         timeout_s: longest wait for one reply.
-        provers: processes that prove their cases at the same time.
+        provers: processes that build and prove their cases at the same time.
     """
 
     device: str
