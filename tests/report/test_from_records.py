@@ -54,6 +54,14 @@ def test_a_time_whose_samples_lie_far_apart_is_marked_in_every_form(make_record)
     assert [row.unsteady for row in rows_of(records, lenient)] == [set(), set()]
 
 
+def test_a_rate_is_shown_also_where_its_samples_bound_it_on_one_side_only(make_record):
+    """Two levels, one after the other: two independent samples at most, so that the interval reaches below zero."""
+    levels = Series.of(np.repeat([2e-3, 4e-3], 10))
+    (row,) = rows_of([make_record(EAGER, "throughput", series=levels)], Policy())
+    assert row.throughput_per_s.low < row.throughput_per_s.estimate == pytest.approx(333, rel=0.01)
+    assert all("333?" in form for form in _forms([row]))
+
+
 def test_a_verdict_does_not_hide_that_its_time_is_unsteady(make_record):
     (row,) = rows_of(
         [make_record(EAGER, "latency", series=_torn(51e-3))], Policy(), {EAGER: ("same", "latency: Fine.")}

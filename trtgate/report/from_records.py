@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -182,9 +183,10 @@ def _speedups(record: Record | None, confidence: float) -> dict[str, Bounds]:
 
 
 def _rate(seconds: Bounds | None) -> Bounds | None:
-    if seconds is None or seconds.low <= 0:
+    if seconds is None:
         return None
-    return Range(1 / seconds.estimate, 1 / seconds.high, 1 / seconds.low)
+    # Samples that lie far apart may leave the shortest time open, and with it the highest rate.
+    return Range(1 / seconds.estimate, 1 / seconds.high, 1 / seconds.low if seconds.low > 0 else math.inf)
 
 
 def _worst_output(parity: Parity | None) -> ParityCell | None:
