@@ -110,8 +110,10 @@ def record(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> None:
     """Keep and print what the busy kernels really did: lengthened against clean runner of the same process."""
     recorded: dict[tuple[str, int], dict[str, ProcessPair]] = defaultdict(dict)
+    lengthened = _lengthened(args)
     for pair in read_pairs(args.samples):
-        if pair.case in units:
+        # Identical code is also compared in latency, which tells nothing of what was added to device time.
+        if pair.case in units and pair.quantity == lengthened:
             recorded[pair.case, pair.pair][pair.arm] = pair
     reached: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (case, _), by_arm in recorded.items():
@@ -137,13 +139,18 @@ def contests_of(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> l
 
 def _power_contests(args: argparse.Namespace, units: dict[str, dict[str, int]]) -> list[Contest]:
     """Base against the other process as it is, and against its lengthened runners."""
-    quantity = Quantity.DEVICE if args.device == "cuda" else Quantity.LATENCY
+    quantity = _lengthened(args)
     contests = []
     for case in args.case or GRAPHED:
         seats = [Seat("base", "base", busy_build(case, 0)), Seat(AA, "head", busy_build(case, 0))]
         seats += [Seat(arm, "head", busy_build(case, count)) for arm, count in units[case].items()]
         contests.append(Contest(case, quantity.value, tuple(seats), {s.label: ("base", s.label) for s in seats[1:]}))
     return contests
+
+
+def _lengthened(args: argparse.Namespace) -> Quantity:
+    """The quantity that the busy kernels lengthen."""
+    return Quantity.DEVICE if args.device == "cuda" else Quantity.LATENCY
 
 
 def _aa_contests(args: argparse.Namespace) -> list[Contest]:
