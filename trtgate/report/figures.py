@@ -82,10 +82,6 @@ def error_over_bound(parity: ParityCell | None) -> str:
     return f"{_short_exponent(parity.relative_l2)} of {_short_exponent(parity.bound)}"
 
 
-def percent(ratio: float) -> str:
-    """A ratio of two times as a change: 1.034 is ``+3.4%``."""
-    return f"{(ratio - 1) * 100:+.1f}%"
-
 
 def size(count: float) -> str:
     """Bytes in binary units."""
