@@ -82,7 +82,6 @@ def error_over_bound(parity: ParityCell | None) -> str:
     return f"{_short_exponent(parity.relative_l2)} of {_short_exponent(parity.bound)}"
 
 
-
 def size(count: float) -> str:
     """Bytes in binary units."""
     for unit in ("B", "KiB", "MiB"):
