@@ -177,20 +177,31 @@ def clock(recording: Recording) -> bool:
 
 
 def layers(recording: Recording) -> bool:
-    """What inspecting and bisecting a ResNet-18 print."""
+    """What inspecting and bisecting a ResNet-18 print, and the inspector's own JSON of every workload."""
     trtgate = [sys.executable, "-m", "trtgate"]
     cache = ["--cache-dir", str(recording.cache)]
     inspect = ["inspect", "resnet18-tensorrt_engine-fp16-b8-stream", "--layers", "--profile", "50"]
     bisect = ["bisect", "resnet18-tensorrt_engine-fp8-b8-stream"]
-    return recording.run("layers", [[*trtgate, *inspect, *cache], [*trtgate, *bisect, *cache]])
+    told = [[*trtgate, *inspect, *cache], [*trtgate, *bisect, *cache]]
+    for name in recording.workloads:
+        case = f"{name}-tensorrt_engine-fp16-{'b1s128' if name == 'transformer' else 'b1'}-stream"
+        told.append([*trtgate, "inspect", case, "--raw", str(recording.out / f"{name}_fp16.json"), *cache])
+    return recording.run("layers", told)
 
 
 def regression(recording: Recording) -> bool:
-    """A planted regression, in one case and in eight."""
+    """A planted regression in one case."""
+    return recording.run("regression", [_regression(recording, "regression")])
+
+
+def eight(recording: Recording) -> bool:
+    """The same in eight cases that share their processes: the gate's wall time a case."""
+    return recording.run("eight", [[*_regression(recording, "eight"), "--eight"]])
+
+
+def _regression(recording: Recording, name: str) -> _Command:
     command = [sys.executable, "-m", "benchmarks.show_regression", "--cache", str(recording.cache)]
-    one = [*command, "--out", str(recording.out / "regression")]
-    eight = [*command, "--eight", "--out", str(recording.out / "regression_of_eight")]
-    return recording.run("regression", [one, eight])
+    return [*command, "--out", str(recording.out / name)]
 
 
 def pairs(recording: Recording) -> bool:
@@ -222,7 +233,7 @@ def rules(recording: Recording) -> bool:
 
 STAGES: Final[dict[str, Callable[[Recording], bool]]] = {
     stage.__name__: stage
-    for stage in (builds, more_builds, matrix, precisions, quantised, clock, layers, regression, pairs, rules)
+    for stage in (builds, more_builds, matrix, precisions, quantised, clock, layers, regression, eight, pairs, rules)
 }
 
 
