@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 from tree import case_of, write_tree
 
+from trtgate.backends import gpu_files
 from trtgate.case import Case, Quantity
 from trtgate.commands import gate as command
-from trtgate.errors import PolicyError, StorageError, UnknownValueError, UsageError
+from trtgate.errors import EnvironmentInvalidError, PolicyError, StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan
 from trtgate.gate.outcome import GateOutcome
 from trtgate.gate.result import GateResult
-from trtgate.gate.sides import SideError
+from trtgate.gate.sides import Side, SideError
 from trtgate.judge.verdict import Decision, Verdict
+from trtgate.measure import device as devices
 from trtgate.policy import Policy
 from trtgate.policy.gate import GateSettings
 from trtgate.workloads import registry
@@ -65,6 +67,29 @@ def test_the_base_policy_judges_and_a_broken_one_is_named(trees, tmp_path):
     (base / "trtgate.toml").write_text("[judge]\nmargins = 3\n")
     with pytest.raises(PolicyError, match=r"base/trtgate\.toml: unknown key"):
         _run(base, head, "--cache", tmp_path / "cache")
+
+
+def test_a_change_that_brings_the_first_policy_is_not_judged_by_it(tmp_path, monkeypatch):
+    base, head, elsewhere = (tmp_path / name for name in ("base", "head", "elsewhere"))
+    for folder in (base, head, elsewhere):
+        folder.mkdir()
+    loose = "[judge.margin]\ndevice = 1.0\n"
+    (head / "trtgate.toml").write_text(loose)
+    both = [Side(name, f"path:{tree}", Path(sys.executable), tree) for name, tree in (("base", base), ("head", head))]
+    for current in (head, tmp_path):
+        judging, own = command._policies(None, *both, current)
+        assert (judging.judge.margin.device, own.judge.margin.device) == (0.01, 1.0)
+    (elsewhere / "trtgate.toml").write_text(loose)  # nobody's: whoever stands there chose it
+    assert command._policies(None, *both, elsewhere)[0].judge.margin.device == 1.0
+
+
+def test_a_gpu_that_cannot_be_used_is_no_reason_to_gate_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_problem", lambda: "The driver is too old.")
+    monkeypatch.setattr(gpu_files, "gpu_possible", lambda: False)
+    assert command._device() == "cpu"
+    monkeypatch.setattr(gpu_files, "gpu_possible", lambda: True)
+    with pytest.raises(EnvironmentInvalidError, match=r"cannot be used: The driver is too old\."):
+        command._device()
 
 
 def test_a_base_whose_set_up_fails_is_no_gate(trees, tmp_path):

@@ -88,6 +88,7 @@ def test_the_error_of_each_output_is_judged_and_an_output_cannot_get_lost(stated
     [
         (LAYERS, LAYERS, Verdict.SAME, "the same"),
         (LAYERS, {**LAYERS, "facts": {"kernels": 5}}, Verdict.SLOWER, "5 kernels"),
+        (LAYERS, {**LAYERS, "facts": {}}, Verdict.SLOWER, "states kernels; the head's does not"),
         (LAYERS, BROKEN, Verdict.MISSING, "truncated"),
         (LAYERS, NO_ENGINE, Verdict.MISSING, "no list of layers"),
         (BROKEN, LAYERS, Verdict.NEW, "truncated"),

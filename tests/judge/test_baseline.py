@@ -172,6 +172,9 @@ def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
     silent = decide([before], [row({"kernels": 20})], other)
     assert (silent.verdict, silent.code) == (Verdict.SLOWER, "facts_missing")
     assert silent.reason == "The base's record states casts; the head's does not."
+    telling = {"kernels": 20, "compute": {"conv": {"layer": "c", "datatype": "fp16", "work": 1.0}}}
+    emptied = decide([row(telling)], [row(telling | {"compute": {}})], other)
+    assert (emptied.verdict, emptied.code) == (Verdict.SLOWER, "facts_missing")
 
 
 def test_which_parts_of_the_identity_count(h100, cpu_only):

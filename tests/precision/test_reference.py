@@ -5,6 +5,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from quantisable import BATCH, Tiny, exported
 
+from trtgate.backends.host_cpu import EXACT_INT8
 from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import UnsupportedCaseError
 from trtgate.precision import quantise_onnx, quantise_torch, reference
@@ -54,7 +55,9 @@ def test_an_int8_session_agrees_with_its_reference_far_better_than_with_float(wo
     case = Case(workload.name, BackendName.ONNXRUNTIME, Precision.INT8, BATCH)
     path = quantise_onnx.quantise(fp32, workload, case, folder, SPEC)
     inputs = workload.inputs(BATCH, None, 5)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*EXACT_INT8)
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     output = torch.from_numpy(session.run(None, {"image": inputs[0].numpy()})[0])
     (found,) = reference.reference_for(workload, case, folder, lambda: path)(inputs)
     (exact,) = reference.onnx_reference(fp32)(inputs)

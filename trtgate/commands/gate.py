@@ -11,7 +11,7 @@ from pathlib import Path
 from trtgate import policy as policies
 from trtgate.artefacts import make_cache
 from trtgate.case import Case, Quantity
-from trtgate.errors import StorageError, UnknownValueError, UsageError
+from trtgate.errors import EnvironmentInvalidError, StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
 from trtgate.gate.folder import TREES, gate_folder
 from trtgate.gate.gpu_lock import whole_gpu
@@ -116,15 +116,20 @@ def _policies(named: Path | None, base: Side, head: Side, here: Path) -> tuple[P
 
     The base's judges, because a change must not loosen the margins that it is held to. The head's is read for its list
     of cases, and for rules that name nothing. A side without a trtgate.toml goes by the one that is nearest to the
-    current folder.
+    current folder, and the base by the defaults where that one is the head's: it came with the change.
     """
     if named is not None:
         policy = policies.load(named)
         return policy, policy
     nearest = policies.find(here)
-    found = [side.tree / policies.FILE_NAME if side.tree else None for side in (base, head)]
-    first, second = (policies.load(path if path and path.is_file() else nearest) for path in found)
-    return first, second
+    of_base, of_head = (_own_policy(side) for side in (base, head))
+    brought = nearest is not None and head.tree is not None and nearest.resolve().is_relative_to(head.tree.resolve())
+    return policies.load(of_base or (None if brought else nearest)), policies.load(of_head or nearest)
+
+
+def _own_policy(side: Side) -> Path | None:
+    path = side.tree / policies.FILE_NAME if side.tree else None
+    return path if path and path.is_file() else None
 
 
 def _set_up(both: Iterable[Side], command: Sequence[str]) -> None:
@@ -159,9 +164,19 @@ def _gpu(device: str) -> str | None:
 
 
 def _device() -> str:
+    from trtgate.backends.gpu_files import gpu_possible
     from trtgate.measure.device import cuda_problem
 
-    return "cpu" if cuda_problem() else "cuda"
+    problem = cuda_problem()
+    if problem is None:
+        return "cuda"
+    # To go on with other cases, on the CPU, would let pass what nobody has measured.
+    if gpu_possible():
+        raise EnvironmentInvalidError(
+            f"There may be a GPU here, and it cannot be used: {problem}",
+            "Mend that, or gate on the CPU with '--device cpu'.",
+        )
+    return "cpu"
 
 
 def _say(text: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +21,7 @@ from trtgate.errors import (
     UnsupportedCaseError,
     UsageError,
 )
+from trtgate.gate.cores import share_of_the_cores
 from trtgate.gate.injection import Lengthened
 from trtgate.measure import compute_share
 from trtgate.measure import device as devices
@@ -126,8 +125,7 @@ class Host:
             Build stages in seconds, sizes in bytes, and what is known of the optimised model.
         """
         # On a CPU a backend keeps the number of threads that it was built with, and is timed with it.
-        sharing = contextlib.nullcontext() if self._device.type == "cpu" else self._share_of_the_cores()
-        with sharing:
+        with share_of_the_cores(1 if self._device.type == "cpu" else self._provers):
             return self._build(name, case, busy)
 
     def _build(self, name: str, case: str, busy: int | None) -> dict[str, Any]:
@@ -166,7 +164,7 @@ class Host:
         entry = self._entry(name)
         workload = self._workload(entry.case)
         context = self._context(BuildStopwatch())
-        with tf32.scope(entry.case.precision), self._share_of_the_cores():
+        with tf32.scope(entry.case.precision), share_of_the_cores(self._provers):
             reference = kept_reference(workload, entry.case, self._parity, context)
             found = parity_of.compare(entry.runner, reference, self._parity, entry.case, workload, context)
             # Timing uses one fixed batch, whatever the comparison bound last.
@@ -246,19 +244,6 @@ class Host:
     def is_lost(self) -> bool:
         """Whether the GPU context is broken for good."""
         return cuda_device.is_lost()
-
-    @contextlib.contextmanager
-    def _share_of_the_cores(self) -> Iterator[None]:
-        """Fewer threads on a CPU that others use too: threads that wait for a core spin, and all take 100 times longer.
-
-        What is timed on the CPU keeps its threads, and what is timed on a GPU needs none.
-        """
-        before = torch.get_num_threads()
-        torch.set_num_threads(max(1, before // self._provers))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def _context(self, stopwatch: BuildStopwatch) -> BuildContext:
         return BuildContext(self._device, self._stream, self._cache, stopwatch, self._calibration)

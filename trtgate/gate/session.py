@@ -74,6 +74,7 @@ class Session:
         evidence = self._evidence
         began_s = time.monotonic()
         pairs = 0
+        looked = False
         wanted = 1
         while wanted:
             crews = self._crews(pairs, wanted)
@@ -94,8 +95,10 @@ class Session:
             if pairs % evidence.pairs_a_build == 0:
                 for_each_member(crews, Member.discard)  # a suite's engines are gigabytes, and nobody uses them again
             wanted = evidence.pairs_wanted()
-            if pairs >= self.policy.judge.aa_pairs and self._disturbed():
-                break  # more pairs cannot mend a machine on which identical code looks different
+            if not looked and pairs >= self.policy.judge.aa_pairs:
+                looked = True  # once: each look at the A/A arm may be a false alarm
+                if self._disturbed():
+                    break  # more pairs cannot mend a machine on which identical code looks different
         return GateResult(
             base=self.base,
             head=self.head,

@@ -128,7 +128,7 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
     if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case).backend):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
     if new.quantity is Quantity.OPTIMISATION:
-        return _judge_facts(old, new)
+        return judge_census(old.facts, new.facts)
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
     if new.quantity is Quantity.MEMORY and any(old.facts.get(fact) != new.facts.get(fact) for fact in _STARTS):
@@ -149,13 +149,6 @@ def _without_a_measurement(old: Record | None, new: Record) -> Decision:
     if old is None or old.outcome is Outcome.MEASURED:
         return Decision(Verdict.MISSING, "failed", f"The head could not measure it: {new.reason}")
     return Decision(Verdict.INVALID, "failed_both", f"Neither run could measure it: {new.reason}")
-
-
-def _judge_facts(old: Record, new: Record) -> Decision:
-    if untold := sorted(old.facts.keys() - new.facts.keys()):
-        reason = f"The base's record states {', '.join(untold)}; the head's does not."
-        return Decision(Verdict.SLOWER, "facts_missing", reason)
-    return judge_census(old.facts, new.facts)
 
 
 def _noisy_change(old: Record, new: Record, settings: JudgeSettings) -> Decision | _Change:

@@ -12,6 +12,8 @@ from trtgate.judge.stats import PairEstimate
 from trtgate.judge.verdict import Decision, Verdict, spell
 from trtgate.policy.judge import JudgeSettings
 
+# A gate asks twice: after the first pairs, since more of them cannot mend a machine, and at its end.
+AA_LOOKS = 2
 _CONFIDENCE = 0.95
 _ADVICE = "Wait until nothing else runs here, and lock the clocks of the GPU, or of the CPU where that computes."
 
@@ -29,7 +31,8 @@ def environment_valid(
 ) -> Decision:
     """Judge pairs of processes that ran identical code.
 
-    Invalid where a case's identical code differs by more than `aa_tolerance` of its margin (Holm over the cases), or
+    Invalid where a case's identical code differs by more than `aa_tolerance` of its margin (Holm over the cases, at
+    `aa_false_alarm_rate` in both looks of a gate together), or
     where even the steadiest quarter of the cases that ought to be steady has intervals wider than
     `aa_max_half_width_margins` of their margins: one noisy case is that case's affair, and so are all of a kind that is
     noisy on any machine; noise in every one of several steady ones is the machine's. Fails closed when the arm did not
@@ -59,7 +62,7 @@ def environment_valid(
         p_values.append(min(1.0, 2 * min(estimate.p_above(bound), estimate.p_below(-bound))))
     adjusted = holm(p_values)
     worst = int(np.argmin(adjusted))
-    if adjusted[worst] <= settings.aa_false_alarm_rate:
+    if adjusted[worst] <= settings.aa_false_alarm_rate / AA_LOOKS:
         case = list(estimates)[worst]
         estimate = estimates[case]
         return _invalid(

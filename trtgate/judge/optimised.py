@@ -11,6 +11,7 @@ from trtgate.judge.census import compare_census_facts
 from trtgate.judge.verdict import Decision, Verdict
 
 _SHOWN: Final = 5
+_PER_WORK: Final = ("compute", "share", "compute_layers")  # a model that multiplies has all of what its backend tells
 
 
 def judge_census(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
@@ -21,8 +22,13 @@ def judge_census(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
         head: the same of the head.
 
     Returns:
-        SLOWER where a layer, cast, fold or datatype is worse; FASTER where only gains are found; else SAME.
+        SLOWER where a layer, cast, fold or datatype is worse, or the head no longer tells what the base tells; FASTER
+        where only gains are found; else SAME.
     """
+    emptied = [key for key in _PER_WORK if base.get(key) and key in head and not head[key]]
+    if untold := sorted({*(base.keys() - head.keys()), *emptied}):
+        reason = f"The base's record states {', '.join(untold)}; the head's does not."
+        return Decision(Verdict.SLOWER, "facts_missing", reason)
     if worse := compare_census_facts(base, head):
         return Decision(Verdict.SLOWER, "facts_changed", f"Worse than in the base: {_listed(worse)}")
     if gained := compare_census_facts(head, base):

@@ -1,0 +1,121 @@
+"""The stages of a recording of evidence on a GPU, each of which says whether it is done (see record_evidence)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.recording import Command, Recording
+
+WORKLOADS: Final = ("simple_cnn", "resnet18", "resnet50", "mobilenet_v3_small", "vit_b_16", "transformer")
+THREE: Final = ("simple_cnn", "resnet18", "transformer")
+BACKENDS: Final = ("torch_tensorrt", "inductor", "tensorrt_engine", "eager")  # the slowest to build first
+PRECISIONS: Final = ("--precision=bf16", "--precision=tf32", "--batch=8")
+QUANTISED: Final = ("--precision=int8", "--precision=fp8", "--batch=8")
+_PAIRS_AT_ONCE: Final = 8  # as many as gate_evidence starts together
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [f"{option}={value}" for value in values]
+
+
+def builds(recording: Recording) -> bool:
+    """Everything that the matrix needs to have built, proven, so that the matrix is measured from warm caches."""
+    return recording.run("builds", _builds(recording, recording.workloads), recording.builders)
+
+
+def more_builds(recording: Recording) -> bool:
+    """The same for the stages ``precisions`` and ``quantised``."""
+    return recording.run("more_builds", _builds(recording, recording.low, *PRECISIONS, *QUANTISED), recording.builders)
+
+
+def _builds(recording: Recording, workloads: Sequence[str], *options: str) -> list[Command]:
+    told = ["-k", "test_build or test_parity or test_optimisation", *options]
+    each = itertools.product(workloads[::-1], BACKENDS)
+    return [[*recording.pytest(), *told, f"--workload={name}", f"--backend={backend}"] for name, backend in each]
+
+
+def matrix(recording: Recording) -> bool:
+    """The default matrix in one process."""
+    return recording.suite("matrix", *_each("--workload", recording.workloads))
+
+
+def precisions(recording: Recording) -> bool:
+    """The other precisions in floating point, at one batch size."""
+    return recording.suite("precisions", *PRECISIONS, *_each("--workload", recording.low))
+
+
+def quantised(recording: Recording) -> bool:
+    """int8 and fp8, at one batch size."""
+    return recording.suite("quantised", *QUANTISED, *_each("--workload", recording.low))
+
+
+def clock(recording: Recording) -> bool:
+    """The proof of the clock."""
+    command = [sys.executable, "-m", "benchmarks.proof_of_clock", "--cache", str(recording.cache)]
+    return recording.run("clock", [[*command, "--json", str(recording.out / "proof_of_clock.json")]])
+
+
+def layers(recording: Recording) -> bool:
+    """What inspecting and bisecting a ResNet-18 print, and the inspector's own JSON of every workload."""
+    trtgate = [sys.executable, "-m", "trtgate"]
+    cache = ["--cache-dir", str(recording.cache)]
+    inspect = ["inspect", "resnet18-tensorrt_engine-fp16-b8-stream", "--layers", "--profile", "50"]
+    bisect = ["bisect", "resnet18-tensorrt_engine-fp8-b8-stream"]
+    told = [[*trtgate, *inspect, *cache], [*trtgate, *bisect, *cache]]
+    for name in recording.workloads:
+        case = f"{name}-tensorrt_engine-fp16-{'b1s128' if name == 'transformer' else 'b1'}-stream"
+        told.append([*trtgate, "inspect", case, "--raw", str(recording.out / f"{name}_fp16.json"), *cache])
+    return recording.run("layers", told)
+
+
+def regression(recording: Recording) -> bool:
+    """A planted regression in one case."""
+    return recording.run("regression", [_regression(recording, "regression")])
+
+
+def eight(recording: Recording) -> bool:
+    """The same in eight cases that share their processes: the gate's wall time a case."""
+    return recording.run("eight", [[*_regression(recording, "eight"), "--eight"]])
+
+
+def _regression(recording: Recording, name: str) -> Command:
+    command = [sys.executable, "-m", "benchmarks.show_regression", "--cache", str(recording.cache)]
+    return [*command, "--out", str(recording.out / name)]
+
+
+def pairs(recording: Recording) -> bool:
+    """Pairs of processes, a few at a time, so that an interruption loses few."""
+    samples = recording.out / "pairs.jsonl"
+    while (have := _recorded(samples)) < recording.pairs:
+        wanted = min(_PAIRS_AT_ONCE, recording.pairs - have)
+        command = [sys.executable, "-m", "benchmarks.gate_evidence", "--samples", str(samples), "--append"]
+        if not recording.run("pairs", [[*command, "--cache", str(recording.cache), "--pairs", str(wanted)]]):
+            return False
+        if _recorded(samples) == have:
+            return False  # the log says why
+    return True
+
+
+def _recorded(samples: Path) -> int:
+    """How many pairs the file holds; the last may be in the making."""
+    if not samples.exists():
+        return 0
+    with samples.open(encoding="utf-8") as lines:
+        return len({json.loads(line)["pair"] for line in lines if line.endswith("\n")})
+
+
+def rules(recording: Recording) -> bool:
+    """Error rates on the recorded pairs, ours and other tools'."""
+    command = [sys.executable, "-m", "benchmarks.compare_rules", str(recording.out / "pairs.jsonl")]
+    return recording.run("rules", [[*command, "--json", str(recording.out / "rules.json")]])
+
+
+STAGES: Final[dict[str, Callable[[Recording], bool]]] = {
+    stage.__name__: stage
+    for stage in (builds, more_builds, matrix, precisions, quantised, clock, layers, regression, eight, pairs, rules)
+}
