@@ -1,5 +1,7 @@
 """Two gates never share a GPU, and the second waits for the first."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -59,6 +61,32 @@ with whole_gpu({UUID!r}, print, Path({str(tmp_path)!r})):
 """
     subprocess.run([sys.executable, "-c", script], cwd=own_root(), check=False)
     with whole_gpu(UUID, pytest.fail, tmp_path):
+        pass
+
+
+def test_the_worker_of_a_gate_that_was_killed_still_holds_it(tmp_path):
+    """It goes on to the end of its request, on the GPU."""
+    (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(600)\n")
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from trtgate.gate.client import Worker
+from trtgate.gate.gpu_lock import whole_gpu
+here = Path({str(tmp_path)!r})
+with whole_gpu({UUID!r}, print, here):
+    worker = Worker("head", Path(sys.executable), os.environ, here, here / "log", module="sleeper")
+    print(worker.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], cwd=own_root(), check=False, capture_output=True, text=True)
+    worker = int(killed.stdout)
+    try:
+        refused = pytest.raises(EnvironmentInvalidError, match="Another gate has held")
+        with refused, whole_gpu(UUID, lambda _: None, tmp_path, longest_wait_s=0.3):
+            pytest.fail("two hold it")
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    with whole_gpu(UUID, lambda _: None, tmp_path, longest_wait_s=20):
         pass
 
 

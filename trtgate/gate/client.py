@@ -67,6 +67,7 @@ class Worker:
                     stderr=sink,
                     cwd=folder,
                     env=dict(environment),
+                    close_fds=False,  # what is inheritable is: a lock on the GPU (`trtgate.gate.gpu_lock`)
                 )
             except OSError as error:
                 raise WorkerLostError(

@@ -22,7 +22,7 @@ _POLL_S: Final = 0.5
 def whole_gpu(
     uuid: str | None, say: Callable[[str], None], folder: Path = _FOLDER, longest_wait_s: float = _LONGEST_WAIT_S
 ) -> Iterator[None]:
-    """Hold a GPU, once those who hold it have let go; they do so when they end, however they end.
+    """Hold a GPU, once those who hold it have let go; they do so when they and their workers end, however they end.
 
     Gates in containers with a ``/tmp`` of their own do not see each other.
 
@@ -42,6 +42,8 @@ def whole_gpu(
     handle = _opened(folder / f"trtgate-{uuid}.lock")
     try:
         _wait(handle, uuid, say, longest_wait_s)
+        # A gate that is killed leaves workers that build or measure to the end of their request: they hold it too.
+        os.set_inheritable(handle, True)
         yield
     finally:
         os.close(handle)
