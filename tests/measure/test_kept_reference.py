@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from onnx import numpy_helper
 from small_workload import SmallWorkload, case_of
 
 from trtgate.measure import kept_reference as kept
 from trtgate.policy import ParitySettings
+from trtgate.precision import modelopt_onnx, quantise_onnx
 
 SETTINGS = ParitySettings()
 _numbers = itertools.count()
@@ -73,6 +75,36 @@ def test_a_damaged_reference_is_computed_again(asked, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     assert asked()[1]
     assert not asked()[1]
+
+
+def test_a_reference_of_a_model_that_was_quantised_otherwise_is_computed_again(context, monkeypatch):
+    """By another release of the quantiser, say, which no setting tells of."""
+    computed = []
+    genuine = kept.reference
+    monkeypatch.setattr(kept, "reference", lambda *given: computed.append(given) or genuine(*given))
+    workload, case = SmallWorkload(fingerprint=f"kept {next(_numbers)}"), case_of("int8", backend="onnxruntime")
+
+    def asked():
+        computed.clear()
+        kept.kept_reference(workload, case, SETTINGS, context)
+        return bool(computed)
+
+    assert asked()
+    assert not asked()
+    monkeypatch.setattr(quantise_onnx, "_versions", lambda: {"nvidia-modelopt": "99.0"})
+    assert not asked()  # the same numbers came out of it
+    monkeypatch.setattr(quantise_onnx, "_RECIPE", "calibrated otherwise")
+    real = modelopt_onnx.run
+    monkeypatch.setattr(modelopt_onnx, "run", lambda *given: _with_scales_doubled(real(*given)))
+    assert asked()
+
+
+def _with_scales_doubled(made):
+    model, warnings = made
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("_scale"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2, tensor.name))
+    return model, warnings
 
 
 def test_a_reference_of_other_code_is_computed_again(asked, monkeypatch):

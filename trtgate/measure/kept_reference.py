@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,8 @@ import torch
 from trtgate import artefacts, precision
 from trtgate.backends.base import BuildContext
 from trtgate.backends.host_cpu import cpu_model
-from trtgate.case import Case
+from trtgate.backends.trt_build import tf32_override
+from trtgate.case import BackendName, Case
 from trtgate.measure import reference as references
 from trtgate.measure.reference import Evaluation, Reference, reference, reference_key
 from trtgate.policy import ParitySettings
@@ -49,12 +50,32 @@ def _key(workload: Workload, case: Case, settings: ParitySettings, context: Buil
         fingerprint=workload.fingerprint,
         case=reference_key(case),
         settings=settings.model_dump(mode="json"),
-        calibration=asdict(context.calibration) if case.precision.quantised else None,
+        quantised=_quantised(workload, case, context) if case.precision.quantised else None,
         # The yardstick is plain PyTorch's error on this very device.
         device=torch.cuda.get_device_name(context.device) if cuda else cpu_model(),
         cudnn=torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
+        tf32_override=tf32_override(),
         torch=torch.__version__,
     )
+
+
+def _quantised(workload: Workload, case: Case, context: BuildContext) -> dict[str, object]:
+    """What the fake-quantised model is, which also a newer quantiser changes, or other calibration data.
+
+    Raises:
+        TrtgateError: from quantising.
+    """
+    if case.backend is BackendName.TORCH_TENSORRT:
+        from trtgate.precision import quantise_torch
+
+        spec = context.calibration.for_precision(case.precision)
+        return quantise_torch.cache_key(workload, case.precision, spec, case.sequence)
+    import onnxruntime
+
+    from trtgate.backends import onnx_export
+
+    model = onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration)
+    return {"model": artefacts.digest(model), "computed_by": onnxruntime.__version__}
 
 
 @cache
