@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -133,9 +133,10 @@ class TestNamesInTheInstalledPackage:
         } <= attributes
 
 
-def test_the_variable_that_overrules_tf32_is_part_of_the_key(
-    workload: Workload, context: BuildContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looked_up(workload: Workload, context: BuildContext, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """The key that a compiled module is looked up by now."""
+
     class LookedUpError(Exception):
         """Ends the build at the look-up: what follows needs a GPU."""
 
@@ -147,10 +148,31 @@ def test_the_variable_that_overrules_tf32_is_part_of_the_key(
 
     monkeypatch.setattr(PlanCache, "load", load)
     case = Case("tiny", BackendName.TORCH_TENSORRT, Precision.FP32, 2)
+
+    def asked() -> str:
+        with pytest.raises(LookedUpError):
+            module_file.compiled(workload, case, context, (), "2.14.0")
+        return keys[-1]
+
+    return asked
+
+
+def test_the_variable_that_overrules_tf32_is_part_of_the_key(
+    looked_up: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
     for value in (None, "0", "1"):
         monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
         if value is not None:
             monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
-        with pytest.raises(LookedUpError):
-            module_file.compiled(workload, case, context, (), "2.14.0")
+        keys.append(looked_up())
     assert len(set(keys)) == 3
+
+
+def test_the_code_that_casts_and_quantises_is_part_of_the_key(
+    looked_up: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = looked_up()
+    assert looked_up() == before
+    monkeypatch.setattr(module_file.precision, "code", lambda: ("the digest of a mended file",))
+    assert looked_up() != before

@@ -109,5 +109,5 @@ def _with_scales_doubled(made):
 
 def test_a_reference_of_other_code_is_computed_again(asked, monkeypatch):
     asked()
-    monkeypatch.setattr(kept, "_recipe", lambda: ["the digest of a mended file"])
+    monkeypatch.setattr(kept.precision, "code", lambda: ("the digest of a mended file",))
     assert asked()[1]

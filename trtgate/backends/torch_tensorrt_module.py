@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trtgate import artefacts, precision
 from trtgate.backends import trt_build, trt_runtime
 from trtgate.backends.cuda_device import is_out_of_memory
 from trtgate.backends.plan_cache import PlanCache
@@ -70,6 +71,7 @@ def compiled(
     flavour, runtime = trt_runtime.versions()
     settings = _settings(case.precision)
     key: dict[str, object] = {
+        "recipe": [artefacts.digest(Path(__file__)), *precision.code()],
         "workload": workload.fingerprint,
         "shape": case.shape,
         "precision": case.precision.value,
