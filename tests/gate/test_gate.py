@@ -41,6 +41,7 @@ def many_changes(run_gate, tmp_path_factory):
         "not_a_number": "layers=2",
         "optimised": "layers=1",
         "not_here": "layers=2",
+        "shrunk": "layers=2",
     }
     head = {
         # Enough calls for the parity check; killed while it is timed, in the middle of everything.
@@ -51,6 +52,7 @@ def many_changes(run_gate, tmp_path_factory):
         "optimised": "layers=8",
         "added": "layers=2",
         "not_here": "layers=2",
+        "shrunk": "layers=2, fewer=2",
     }
     backends = {"optimised": "onnxruntime", "not_here": "tensorrt_engine"}
     return run_gate(write_tree(trees / "base", base, backends), write_tree(trees / "head", head, backends))
@@ -106,6 +108,14 @@ def test_outputs_that_are_not_a_number_fail_before_anything_is_timed(many_change
     assert entry["verdict"] == "missing"
     assert "not finite" in entry["reason"]
     assert not [pair for pair in read_pairs(folder / "samples") if pair.case == case_of("not_a_number")]
+
+
+def test_a_head_that_computes_less_is_no_faster_one(many_changes):
+    _, report, folder = many_changes
+    entry = _entry(report, "shrunk")
+    assert (entry["verdict"], entry["passes"]) == ("missing", False)
+    assert "it computes something else: its input 'x' is" in entry["reason"]
+    assert not [pair for pair in read_pairs(folder / "samples") if pair.case == case_of("shrunk")]
 
 
 def test_a_worse_optimised_model_is_found_without_a_clock(many_changes):

@@ -30,8 +30,8 @@ class Net(torch.nn.Module):
 class Small(Workload):
     input_names, output_names = ("x",), ("y",)
 
-    def __init__(self, name, **options):
-        self.name, self.options = name, options
+    def __init__(self, name, fewer=1, **options):
+        self.name, self.fewer, self.options = name, fewer, options
 
     @property
     def fingerprint(self):
@@ -43,7 +43,7 @@ class Small(Workload):
         return Net(**self.options).eval().requires_grad_(False)
 
     def inputs(self, batch, sequence, seed):
-        return (torch.randn(batch, SIZE, generator=torch.Generator().manual_seed(seed)),)
+        return (torch.randn(batch // self.fewer, SIZE, generator=torch.Generator().manual_seed(seed)),)
 
 
 """

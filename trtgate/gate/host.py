@@ -23,6 +23,7 @@ from trtgate.errors import (
 )
 from trtgate.gate.cores import share_of_the_cores
 from trtgate.gate.injection import Lengthened
+from trtgate.gate.problem import shapes_of
 from trtgate.measure import compute_share
 from trtgate.measure import device as devices
 from trtgate.measure import parity as parity_of
@@ -157,6 +158,7 @@ class Host:
             "footprint_bytes": footprint.total_bytes,
             "from_cache": facts.from_cache,
             "captured": facts.captured,
+            "shapes": shapes_of(workload, inputs, runner.outputs()),
         }
 
     def parity(self, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
 from trtgate.gate.member import Member
 from trtgate.gate.plan import BASE, HEAD, TWIN, Wanted, builds_differ, contests_of
+from trtgate.gate.problem import apart
 from trtgate.gate.result import GateResult
 from trtgate.gate.samples import SampleFile
 from trtgate.gate.sides import Side
@@ -212,6 +213,8 @@ class Session:
                     problems[role] = wrong
                 elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)
+            if not problems and (other := apart(crew.members[BASE].facts[case], crew.members[HEAD].facts[case])):
+                problems[HEAD] = other
             if not problems and case in crew.members[TWIN].failures:
                 problems[TWIN] = crew.members[TWIN].failures[case]
             if not self._evidence.is_open(case):
