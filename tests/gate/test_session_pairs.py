@@ -119,7 +119,7 @@ def _run(session, monkeypatch, h100, *, falls_at, eager=1.0, engine=1.0):
             raise SideError("The base side does not start: out of processes.", "Look.")
 
     monkeypatch.setattr(Session, "_crews", lambda _, first, wanted: crews(first, wanted))
-    for name in ("build", "drop", "close", "discard"):
+    for name in ("build", "check_imports", "drop", "close", "discard"):
         monkeypatch.setattr(_Working, name, lambda *_: None, raising=False)
         monkeypatch.setattr(Member, name, lambda *_: None)
     monkeypatch.setattr(_Working, "open", opened, raising=False)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trtgate.errors import StorageError, TrtgateError
+from trtgate.errors import StorageError, TrtgateError, UsageError
 from trtgate.gate.client import Worker, WorkerLostError, side_environment
-from trtgate.gate.sides import Side, SideError
+from trtgate.gate.sides import Side, SideError, own_root
 from trtgate.gate.station import Station
 from trtgate.workloads.known import Known
 
@@ -128,6 +128,31 @@ class Member:
         self.broken_tensorrt = answer.get("broken_tensorrt", "")  # an older worker does not tell
         reasons: dict[str, str] = answer["cases"]
         return reasons
+
+    def check_imports(self, others: Iterable[Path]) -> None:
+        """Make sure that nothing it has imported so far is another side's code.
+
+        Args:
+            others: folders of the other sides, and of the checkout that the gate was started in.
+
+        Raises:
+            SideError: a module lies there, so that both sides would run the same code.
+        """
+        if self.side.tree is None or self._worker is None:
+            return
+        own = [self.side.tree.resolve()]
+        if not self.side.has_own_trtgate:
+            own.append(own_root() / "trtgate")
+        roots = [str(folder) for folder in {other.resolve() for other in others} - set(own)]
+        try:
+            answer = self._worker.call("origins", _START_LIMIT_S, roots=roots, own=list(map(str, own)))
+        except UsageError:
+            return  # an older worker does not know the question
+        for module, file in answer["foreign"].items():
+            raise SideError(
+                f"The worker of the {self.side.label} side imported {module} from {file}, not from {self.side.tree}.",
+                "Put the package at the root of the tree or in src/, or name an environment of its own with 'env:'.",
+            )
 
     def build(self, builds: Iterable[Build]) -> None:
         """Build runners one after the other; what fails is noted in `failures` and the rest go on."""

@@ -9,12 +9,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trtgate.case import Case, Quantity
 from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, TrtgateError
 from trtgate.gate.crew import Contest, Crew, for_each_member
 from trtgate.gate.evidence import Evidence
+from trtgate.gate.git import git
 from trtgate.gate.member import Member
 from trtgate.gate.plan import BASE, HEAD, TWIN, Wanted, builds_differ, contests_of
 from trtgate.gate.problem import apart
@@ -176,6 +178,8 @@ class Session:
             for_each_member(crews, functools.partial(_build, contests), alone=Quantity.MEMORY in self.quantities)
             if fresh:
                 self._prove(fresh, cases)
+            if crews[0].pair == 0:
+                self._check_imports(crews[0])
             for crew, contest in itertools.product(crews, contests):
                 if contest.quantity in evidence.timed and evidence.is_open(contest.case):
                     self._take(crew, contest)
@@ -183,6 +187,14 @@ class Session:
         family = [os.getpid(), *(pid for crew in crews for member in crew.members.values() if (pid := member.pid))]
         for crew in crews:
             evidence.observe(crew.members[BASE].environment(family))
+
+    def _check_imports(self, crew: Crew) -> None:
+        """That each side runs its own code is known once it has built and computed."""
+        trees = {side.tree for side in (self.base, self.head) if side.tree}
+        if started_in := git(Path.cwd(), "rev-parse", "--show-toplevel"):
+            trees.add(Path(started_in))
+        for member in crew.members.values():
+            member.check_imports(trees)
 
     def _prove(self, crews: Sequence[Crew], cases: Sequence[str]) -> None:
         """Parity before time: a case whose outputs are wrong in any build is not timed.

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import trtgate
 from trtgate.errors import UsageError
+from trtgate.gate.origins import foreign_modules
 from trtgate.gate.protocol import PROTOCOL, Failure, decode, encode, refusal, success
 
 
@@ -84,6 +85,10 @@ def _open_host(message: dict[str, Any]) -> Any:
     )
 
 
+def _origins(roots: list[str], own: list[str]) -> dict[str, Any]:
+    return {"foreign": foreign_modules(roots, own)}
+
+
 def _dispatch(host: Any, message: dict[str, Any]) -> dict[str, Any]:
     operations: dict[str, Callable[..., dict[str, Any]]] = {
         "survey": host.survey,
@@ -94,6 +99,7 @@ def _dispatch(host: Any, message: dict[str, Any]) -> dict[str, Any]:
         "sample": host.sample,
         "drop": host.drop,
         "environment": host.environment,
+        "origins": _origins,
     }
     op = message.pop("op", None)
     operation = operations.get(str(op))
