@@ -225,7 +225,7 @@ def show(trend: Trend, console: Console | None = None) -> None:
             slower = finding.change.ratio.estimate > 1
             table.add_row(
                 Text(finding.case),
-                finding.quantity,
+                Text(finding.quantity),
                 Text(finding.commits),
                 Text(spell(finding.change.ratio), style="red" if slower else "green"),
                 str(finding.change.runs_after),
