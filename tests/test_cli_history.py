@@ -70,6 +70,13 @@ def test_trend_reads_the_same_from_parquet(stepped, capsys):
     assert "24" in shown.out
 
 
+def test_a_summary_has_every_form_that_is_asked_for(stepped, here, capsys):
+    assert _run("trend", "--summary", "--json", "-", "--markdown", "s.md") == 0
+    (stack,) = json.loads(capsys.readouterr().out)["stacks"]
+    assert (stack["records"], stack["cases"], stack["commits"]) == (24, 2, 12)
+    assert f"| `{stack['stack']}` | 24 | 24 | 2 | 12 | {stack['first']} |" in (here / "s.md").read_text()
+
+
 def test_a_history_is_not_buried_under_a_parquet_store(stepped, here, capsys):
     assert _run("trend", "--ingest", "results") == ExitCode.USAGE
     assert "trend --store OTHER --ingest results" in capsys.readouterr().err
