@@ -70,6 +70,13 @@ def test_trend_reads_the_same_from_parquet(stepped, capsys):
     assert "24" in shown.out
 
 
+def test_a_summary_has_every_form_that_is_asked_for(stepped, here, capsys):
+    assert _run("trend", "--summary", "--json", "-", "--markdown", "s.md") == 0
+    (stack,) = json.loads(capsys.readouterr().out)["stacks"]
+    assert (stack["records"], stack["cases"], stack["commits"]) == (24, 2, 12)
+    assert f"| `{stack['stack']}` | 24 | 24 | 2 | 12 | {stack['first']} |" in (here / "s.md").read_text()
+
+
 def test_a_history_is_not_buried_under_a_parquet_store(stepped, here, capsys):
     assert _run("trend", "--ingest", "results") == ExitCode.USAGE
     assert "trend --store OTHER --ingest results" in capsys.readouterr().err
@@ -173,6 +180,31 @@ def test_report_of_failures_shows_why(here, make_record, capsys):
     assert _run("report", "results") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Parity failed on output [logits]." in shown
+
+
+def test_report_says_in_every_form_that_a_run_did_not_pass(here, make_record, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # however long the path of the run is
+    reason = "Latency is slower x17 [<b>]."
+    rejected = save_run(here / "results", [make_record()], status=RunStatus.FAILED, reason=reason)
+    passed = save_run(here / "results", [make_record(_CASES[1])], status=RunStatus.PASSED)
+    assert _run("report", rejected, "--markdown", "r.md", "--html", "r.html") == 0
+    said = "This run did not pass when it was recorded: "
+    assert f"{said}{reason}" in " ".join(capsys.readouterr().out.split())
+    assert f"**{said}Latency is slower x17 \\[&lt;b&gt;\\].**" in (here / "r.md").read_text()
+    assert f"{said}Latency is slower x17 [&lt;b&gt;]." in (here / "r.html").read_text()
+    assert _run("report", passed) == 0
+    assert "did not pass" not in capsys.readouterr().out
+    assert _run("report", passed, rejected) == 0
+    assert f"{rejected} did not pass when it was recorded: {reason}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("failed", ["base", "head"])
+def test_compare_says_of_either_side_that_it_did_not_pass(here, make_record, capsys, failed):
+    status = {"base": RunStatus.PASSED, "head": RunStatus.PASSED, failed: RunStatus.FAILED}
+    sides = [save_run(here / "results", [make_record()], status=status[side]) for side in ("base", "head")]
+    _run("compare", *sides)
+    (said,) = re.findall("The (base|head) did not pass when it was recorded: no reason", capsys.readouterr().out)
+    assert said == failed
 
 
 def test_doctor_tells_what_is_here_and_insists_only_when_asked(here, capsys):

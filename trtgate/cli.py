@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from trtgate import policy
-from trtgate.commands.shared import add_policy, load_run, policy_of
+from trtgate.commands.shared import add_policy, failures, load_run, policy_of
 from trtgate.errors import (
     NothingComparedError,
     RecordError,
@@ -178,9 +178,6 @@ def _compare(args: argparse.Namespace) -> ExitCode:
     base = _baseline(args.base, head, rules) if args.base.is_dir() else load_run(args.base, rules)
     found = compare_runs(base.records, head.records, rules.judge)
     code = verdict_code((one.decision for one in found), rules.judge)
-    notes = ["Stored runs are one process a side: weaker evidence than 'trtgate gate', which runs both live."]
-    if base.status == "failed":
-        notes.append(f"The base did not pass when it was recorded: {base.reason or 'no reason is stored'}")
     sheet = Sheet(
         command="trtgate compare",
         base=f"{base.path.name} (commit {base.commit or 'unknown'})",
@@ -190,7 +187,10 @@ def _compare(args: argparse.Namespace) -> ExitCode:
             Entry(one.case, str(one.quantity), one.decision, one.decision.passes(rules.judge)) for one in found
         ),
         machine=run_report.machine_of(head.records),
-        notes=tuple(notes),
+        notes=(
+            "Stored runs are one process a side: weaker evidence than 'trtgate gate', which runs both live.",
+            *failures({"The base": base, "The head": head}),
+        ),
     )
     outputs.write(sheet, args)
     return code

@@ -136,6 +136,18 @@ def test_two_engines_against_each_other(capsys):
     assert "removed" in changes
 
 
+@pytest.mark.parametrize("name", ["net[fp16].json", "a[/b].json", "[bold].json", ":rocket:.json"])
+def test_the_name_of_a_file_is_text_and_no_markup(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv("COLUMNS", "1000")
+    named = tmp_path / name
+    named.parent.mkdir(exist_ok=True)  # of a name with a slash
+    named.write_bytes(Path(SAMPLE).read_bytes())
+    assert main(["inspect", str(named)]) == 0
+    assert f"{named}  " in capsys.readouterr().out
+    assert main(["inspect", str(named), "--against", str(named)]) == 0
+    assert f"{named} against {named}: 41 of 41 layers" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not AHEAD, reason=AHEAD.reason or "TensorRT-RTX is here")
 def test_inspecting_a_case_without_a_gpu(tmp_path, capsys):

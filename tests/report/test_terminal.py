@@ -84,6 +84,11 @@ def test_markup_in_a_reason_is_text(rows):
     assert "[bold]x[/bold] [/nonsense]" in shown
 
 
+def test_markup_in_the_name_of_a_baseline_is_text():
+    shown = _printed(120, [Row("a-b", device_s=span(1e-3), device_speedups={"[/eager]": span(2.0)})])
+    assert "over [/eager]" in " ".join(shown.split())
+
+
 def test_the_legend_names_only_what_is_shown(rows):
     assert legend([]) == []
     assert len(legend(rows)) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trtgate.commands.shared import add_policy, load_run, policy_of
+from trtgate.commands.shared import add_policy, failures, load_run, policy_of
 from trtgate.report import run_report
 from trtgate.store import history
 from trtgate.store.query import open_store
@@ -28,9 +28,12 @@ def run(args: argparse.Namespace) -> None:
         RecordError, StorageError: a run cannot be read, or a report not be written.
     """
     rules = policy_of(args.policy)
-    records = history.merge([load_run(path, rules).records for path in args.runs])
+    runs = {str(path): load_run(path, rules) for path in args.runs}
+    records = history.merge([run.records for run in runs.values()])
+    names = list(runs) if len(runs) > 1 else ["This run"]
+    notes = failures(dict(zip(names, runs.values(), strict=True)))
     past = (
         open_store(str(args.history), max_bytes=rules.store.max_file_bytes).series() if args.history is not None else ()
     )
     targets = {"markdown": args.markdown, "html": args.html, "json": args.json}
-    run_report.write(records, rules, past, targets)
+    run_report.write(records, rules, past, targets, notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from trtgate import policy
@@ -39,6 +39,19 @@ def load_run(path: Path, rules: policy.Policy) -> history.Run:
     """
     limit = rules.store.max_file_bytes
     return history.load_run(history.resolve(path, max_bytes=limit), max_bytes=limit)
+
+
+def failures(runs: Mapping[str, history.Run]) -> tuple[str, ...]:
+    """A sentence for every run that did not pass when it was recorded: its rows alone may look as if it had.
+
+    Args:
+        runs: by what the sentence is to call them.
+    """
+    return tuple(
+        f"{name} did not pass when it was recorded: {run.reason or 'no reason is stored.'}"
+        for name, run in runs.items()
+        if run.status is history.RunStatus.FAILED
+    )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from trtgate.case import Case, Quantity
 from trtgate.commands.shared import add_policy, policy_of
 from trtgate.errors import UnknownValueError, UsageError
-from trtgate.report import trends
+from trtgate.report import stored, trends
 from trtgate.store import history
 from trtgate.store.query import open_store
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         added = store.ingest(history.load_run(path, max_bytes=limit) for path in history.run_paths(args.ingest))
         print(f"Added {added:,} records to the store.", file=sys.stderr)
     if args.summary:
-        trends.show_summary(store.summary())
+        stored.write(store.summary(), json_target=args.json, markdown_target=args.markdown)
         return
     found = trends.search(store.series(args.case, args.quantity), rules.judge.trend)
     if args.case is not None and not found.histories:

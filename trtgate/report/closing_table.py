@@ -116,7 +116,7 @@ def _table(columns: Sequence[_Column], rows: Iterable[Row], *, with_header: bool
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=with_header)
     for column in columns:
         table.add_column(
-            column.heading,
+            Text(column.heading),  # it names a baseline as the record does
             width=column.width,
             justify="right" if column.right else "left",
             vertical="bottom" if with_header else "top",

@@ -40,6 +40,7 @@ def page(
     skipped: Iterable[tuple[str, str]] = (),
     histories: Mapping[str, History] | None = None,
     confidence: float | None = None,
+    notes: Iterable[str] = (),
 ) -> str:
     """The page as text. Everything that comes from a record is escaped; nothing is fetched from elsewhere.
 
@@ -49,6 +50,7 @@ def page(
         skipped: case and reason.
         histories: by case id; a column of trends is drawn where there is at least one.
         confidence: of the intervals.
+        notes: sentences on the whole run, above its rows.
     """
     rows, proofs = split_proofs(rows)
     names = baselines_of(rows)
@@ -64,13 +66,14 @@ def page(
         "</li>"
         for group in group_skips(skipped)
     )
+    said = "".join(f'<p class="bad">{escape(note)}</p>\n' for note in notes)
     absent = f"<h2>Not run</h2><ul>{groups}</ul>" if groups else ""
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>trtgate: {escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-        f'<h1>trtgate</h1><p>{escape(title)}.<span class="soft">{level}</span></p>\n'
+        f'<h1>trtgate</h1><p>{escape(title)}.<span class="soft">{level}</span></p>\n{said}'
         f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{escape(name)}</th>" for name in head)}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>\n<ul class='soft'>{meaning}</ul>{absent}\n</body></html>\n"
     )

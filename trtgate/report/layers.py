@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trtgate.report.figures import printable
+
 _STYLES = {"same": "dim", "changed": "yellow", "removed": "red", "added": "green"}
 
 
@@ -16,7 +18,8 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
     """Print the facts of a census (`trtgate.measure.compute_share.facts`)."""
     out = console or Console()
     told = f"told by {facts['origin'].replace('_', ' ')}"
-    out.print(f"[bold]{title}[/bold]  {', '.join(filter(None, (facts['runtime'], told)))}")
+    origin = ", ".join(filter(None, (facts["runtime"], told)))
+    out.print(Text.assemble((printable(title), "bold"), f"  {printable(origin)}"))
     rows = [
         ("layers", f"{facts['layers']}, of which {facts['kernels']} kernels"),
         ("layer types", _counts(facts["kinds"])),
@@ -90,7 +93,8 @@ def show_difference(
     out = console or Console()
     timed = any(row["base_ms"] is not None or row["other_ms"] is not None for row in rows)
     same = sum(row["change"] == "same" for row in rows)
-    out.print(f"[bold]{titles[1]}[/bold] against [bold]{titles[0]}[/bold]: {same} of {len(rows)} layers are the same.")
+    base, other = ((printable(title), "bold") for title in titles)
+    out.print(Text.assemble(other, " against ", base, f": {same} of {len(rows)} layers are the same."))
     table = Table(box=None, header_style="bold")
     for heading in ("", "layer", "was", *(("ms", "was ms") if timed else ()), "why"):
         table.add_column(heading, overflow="fold", justify="right" if "ms" in heading else "left")

@@ -48,6 +48,7 @@ def run_table(
     skipped: Iterable[tuple[str, str]] = (),
     machine: str = "",
     confidence: float | None = None,
+    notes: Iterable[str] = (),
 ) -> str:
     """A run as tables for a README, one a workload and precision, with all time quantities and their meaning.
 
@@ -56,8 +57,10 @@ def run_table(
         skipped: case and reason.
         machine: GPU and stack in one line.
         confidence: of the intervals.
+        notes: sentences on the whole run, above its rows.
     """
     lines = [f"Measured on {escape(machine)}.", ""] if machine else []
+    lines += [line for note in notes for line in (f"**{escape(note)}**", "")]
     rows, proofs = split_proofs(rows)
     names = baselines_of(rows)
     head = ["case", "device ms", "latency ms", "inf/s"]

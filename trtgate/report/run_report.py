@@ -20,7 +20,13 @@ __all__ = ["machine_of", "write"]
 _SPEAKERS = (Quantity.DEVICE, Quantity.LATENCY)
 
 
-def write(records: Sequence[Record], policy: Policy, past: Iterable[Series], targets: Mapping[str, str | None]) -> None:
+def write(
+    records: Sequence[Record],
+    policy: Policy,
+    past: Iterable[Series],
+    targets: Mapping[str, str | None],
+    notes: Sequence[str] = (),
+) -> None:
     """Print a run's table and write the forms that were asked for.
 
     Args:
@@ -28,6 +34,7 @@ def write(records: Sequence[Record], policy: Policy, past: Iterable[Series], tar
         policy: how rows are made of records.
         past: histories to draw trends of; only those of the run's own stack are used.
         targets: file by form (markdown, html, json); ``-`` is standard output, None leaves the form out.
+        notes: sentences on the whole run, above its rows; JSON holds the records alone.
 
     Raises:
         StorageError: a file cannot be written.
@@ -35,18 +42,21 @@ def write(records: Sequence[Record], policy: Policy, past: Iterable[Series], tar
     confidence = policy.measure.confidence
     rows, skipped, machine = rows_of(records, policy), skips_of(records), machine_of(records)
     forms: dict[str, Callable[[], str]] = {
-        "markdown": lambda: markdown.run_table(rows, skipped=skipped, machine=machine, confidence=confidence),
+        "markdown": lambda: markdown.run_table(
+            rows, skipped=skipped, machine=machine, confidence=confidence, notes=notes
+        ),
         "html": lambda: html_page.page(
             rows,
             title=machine,
             skipped=skipped,
             histories=_histories(past, records[0].identity.folder, policy),
             confidence=confidence,
+            notes=notes,
         ),
         "json": lambda: json.dumps([record.to_json() for record in records], indent=2, allow_nan=False) + "\n",
     }
     if "-" not in targets.values():
-        terminal.show(rows, skipped=skipped, title=machine, confidence=confidence)
+        terminal.show(rows, skipped=skipped, title=machine, confidence=confidence, notes=notes)
     for name, target in targets.items():
         if target is not None:
             outputs.emit(forms[name](), target)

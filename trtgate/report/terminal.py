@@ -54,6 +54,7 @@ def show(
     skipped: Iterable[tuple[str, str]] = (),
     title: str = "",
     confidence: float | None = None,
+    notes: Iterable[str] = (),
     console: Console | None = None,
 ) -> None:
     """Print the one table of a run: times, speedups with their intervals, parity and verdict a case.
@@ -66,6 +67,7 @@ def show(
         skipped: case or test, and the reason; each reason is printed once.
         title: what ran where.
         confidence: of the intervals, for the heading.
+        notes: sentences on the whole run, above its rows.
         console: where to print; the standard output without one.
     """
     console = console or Console()
@@ -73,6 +75,8 @@ def show(
     table, unproven = [row for row in rows if not row.proof], [row for row in rows if row.proof]
     if title:
         console.print(Text(figures.printable(title), style="bold underline"))
+    for note in notes:
+        console.print(Text(hanging(note, console.width, indent=""), style="bold red"))
     if table:
         layout = layout_for(table, console.width)
         with at_least(console, layout.width):

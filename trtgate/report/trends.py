@@ -161,52 +161,6 @@ def write(trend: Trend, *, json_target: str | None, markdown_target: str | None)
         outputs.emit(as_markdown(trend), markdown_target)
 
 
-class Stored(Protocol):
-    """What is stored of one stack, such as `trtgate.store.points.StackSummary`."""
-
-    @property
-    def stack(self) -> str:
-        """History folder name of the machine and stack."""
-
-    @property
-    def records(self) -> int:
-        """All records."""
-
-    @property
-    def measured(self) -> int:
-        """Those that carry samples."""
-
-    @property
-    def cases(self) -> int:
-        """Distinct case ids."""
-
-    @property
-    def commits(self) -> int:
-        """Distinct commits."""
-
-    @property
-    def first(self) -> str:
-        """Oldest record's time, ISO 8601."""
-
-    @property
-    def last(self) -> str:
-        """Newest record's time, ISO 8601."""
-
-
-def show_summary(stacks: Iterable[Stored], console: Console | None = None) -> None:
-    """Print two lines a stack.
-
-    Args:
-        stacks: what is stored.
-        console: where to print; the standard output without one.
-    """
-    console = console or Console()
-    for one in stacks:
-        counts = ", ".join(f"{getattr(one, name):,} {name}" for name in ("records", "measured", "cases", "commits"))
-        console.print(Text(one.stack, style="bold"))
-        console.print(Text(f"  {counts}, from {one.first[:10]} to {one.last[:10]}"))
-
-
 def show(trend: Trend, console: Console | None = None) -> None:
     """Print one row a change point.
 
@@ -225,7 +179,7 @@ def show(trend: Trend, console: Console | None = None) -> None:
             slower = finding.change.ratio.estimate > 1
             table.add_row(
                 Text(finding.case),
-                finding.quantity,
+                Text(finding.quantity),
                 Text(finding.commits),
                 Text(spell(finding.change.ratio), style="red" if slower else "green"),
                 str(finding.change.runs_after),
