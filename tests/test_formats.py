@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trtgate.judge.interval import Interval
 from trtgate.judge.pairs import read_pairs
-from trtgate.judge.stats import Interval
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.record import Identity, Outcome, Record
 from trtgate.report.sheet import Entry, Sheet

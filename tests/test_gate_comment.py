@@ -9,7 +9,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from trtgate.judge.stats import Interval
+from trtgate.judge.interval import Interval
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.report import markdown
 from trtgate.report.sheet import Entry, Sheet

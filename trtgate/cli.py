@@ -22,10 +22,9 @@ from trtgate.errors import (
     UnsupportedCaseError,
     UsageError,
 )
-from trtgate.judge.baseline import compare_runs
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
-from trtgate.report import outputs, run_report
+from trtgate.report import outputs
 from trtgate.report.sheet import Entry, Sheet
 from trtgate.store import history
 
@@ -173,6 +172,10 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(args: argparse.Namespace) -> ExitCode:
+    # They bring scipy, half a second that other commands need not wait.
+    from trtgate.judge.baseline import compare_runs
+    from trtgate.report.from_records import machine_of
+
     rules = policy_of(args.policy)
     head = load_run(args.head, rules)
     base = _baseline(args.base, head, rules) if args.base.is_dir() else load_run(args.base, rules)
@@ -186,7 +189,7 @@ def _compare(args: argparse.Namespace) -> ExitCode:
         entries=tuple(
             Entry(one.case, str(one.quantity), one.decision, one.decision.passes(rules.judge)) for one in found
         ),
-        machine=run_report.machine_of(head.records),
+        machine=machine_of(head.records),
         notes=(
             "Stored runs are one process a side: weaker evidence than 'trtgate gate', which runs both live.",
             *failures({"The base": base, "The head": head}),

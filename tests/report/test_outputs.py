@@ -12,7 +12,7 @@ import pytest
 
 from trtgate.errors import StorageError
 from trtgate.gate.sides import own_root
-from trtgate.judge.stats import Interval
+from trtgate.judge.interval import Interval
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.report import junit, outputs
 from trtgate.report.sheet import Entry, Sheet

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from spans import span
 
-from trtgate.judge.stats import Interval
+from trtgate.judge.interval import Interval
 from trtgate.judge.trend import ChangePoint
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.report import html_page, junit, markdown, sparkline, trends, verdicts

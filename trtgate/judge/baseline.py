@@ -17,9 +17,10 @@ from trtgate.case import Case, Quantity
 from trtgate.errors import NothingComparedError
 from trtgate.judge.comparability import differences
 from trtgate.judge.exact import judge_exact, least_figure
+from trtgate.judge.interval import Interval
 from trtgate.judge.multiplicity import holm
 from trtgate.judge.optimised import judge_census
-from trtgate.judge.stats import Interval, median_interval
+from trtgate.judge.stats import median_interval
 from trtgate.judge.verdict import Decision, Verdict, spell
 from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Outcome, Record

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trtgate.case import Quantity
-from trtgate.judge.stats import Interval
+from trtgate.judge.interval import Interval
 from trtgate.judge.verdict import Decision, Verdict, percent
 from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Parity

@@ -19,8 +19,9 @@ from typing import Final
 import numpy as np
 
 from trtgate.errors import MeasurementError
+from trtgate.judge.interval import Interval
 from trtgate.judge.multiplicity import holm
-from trtgate.judge.stats import Interval, PairEstimate, trimmed_interval
+from trtgate.judge.stats import PairEstimate, trimmed_interval
 from trtgate.judge.verdict import Decision, Verdict, percent, spell
 from trtgate.policy.judge import JudgeSettings
 

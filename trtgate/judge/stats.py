@@ -16,32 +16,13 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from trtgate.errors import MeasurementError
+from trtgate.judge.interval import Interval
 
 _FEWEST = 5
 _ROUNDING = 1e-13
 _TRIMMED = 0.1  # of the pairs, at either end: two of twenty
 # Autocorrelation beyond this leaves less than one effective sample in twenty; an estimate of it is then noise itself.
 _STRONGEST_AUTOCORRELATION = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and the bounds between which the truth lies with the stated confidence."""
-
-    estimate: float
-    low: float
-    high: float
-    confidence: float
-
-    @property
-    def half_width(self) -> float:
-        """Half of the interval's width, relative to the estimate."""
-        return (self.high - self.low) / 2 / abs(self.estimate) if self.estimate else float("inf")
-
-    @property
-    def reciprocal(self) -> Interval:
-        """The same statement about the inverse ratio."""
-        return Interval(1 / self.estimate, 1 / self.high, 1 / self.low, self.confidence)
 
 
 def median_interval(samples: Sequence[float] | npt.NDArray[np.float64], confidence: float) -> Interval:

@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import special, stats
 
 from trtgate.errors import BackendAbsentError, MeasurementError
-from trtgate.judge.stats import Interval
+from trtgate.judge.interval import Interval
 from trtgate.policy.judge import TrendSettings
 
 _Array = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from trtgate.judge.stats import Interval
+from trtgate.judge.interval import Interval
 from trtgate.policy.judge import JudgeSettings
 
 _AS_FACTOR: Final = 1000.0  # percent beyond which nobody reads a change as one
