@@ -14,7 +14,6 @@ from trtgate.report.from_records import machine_of, rows_of, skips_of
 from trtgate.report.html_page import History
 from trtgate.report.trends import Series
 
-
 # The steadiest quantity that a case has speaks for its trend.
 _SPEAKERS = (Quantity.DEVICE, Quantity.LATENCY)
 
