@@ -28,7 +28,8 @@ from trtgate.cli import main
 code = main(sys.argv[1:])
 used = resource.getrusage(resource.RUSAGE_SELF)
 peak_kib = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
-print(code, used.ru_utime + used.ru_stime, int(peak_kib) * 1024, bool({"torch", "scipy"} & set(sys.modules)), file=sys.stderr)
+large = bool({"torch", "scipy"} & set(sys.modules))
+print(code, used.ru_utime + used.ru_stime, int(peak_kib) * 1024, large, file=sys.stderr)
 """
 
 pytestmark = pytest.mark.skipif(gpu_files.gpu_possible(), reason="with a GPU the engine on it is asked")

@@ -52,14 +52,17 @@ def test_no_journal_is_an_empty_journal(journal):
     assert journal.set_aside() is None
 
 
-def test_finished_counts_only_this_machine_and_commit(journal, make_record, cpu_only):
-    journal.append(make_record(), node="here")
-    journal.append(make_record(identity=cpu_only), node="elsewhere")
-    journal.append(make_record(commit="fedcba"), node="older")
-    assert set(journal.finished()) == {"here", "elsewhere", "older"}
-    here = make_record()
-    assert set(journal.finished(here.identity, here.commit)) == {"here"}
-    assert journal.finished(here.identity, here.commit)["here"] == [here]
+def test_a_line_says_what_differed_from_its_commit_and_an_older_one_does_not(journal, make_record):
+    journal.append(make_record(), node="n", changes="0123abcd")
+    journal.append(make_record(), node="n")
+    lines = journal.path.read_text().splitlines()
+    older = {name: value for name, value in json.loads(lines[0]).items() if name != "changes"}
+    foreign = json.loads(lines[0]) | {"changes": 5}
+    journal.path.write_text("\n".join([*lines, json.dumps(older), ""]))
+    assert [entry.changes for entry in journal.entries()] == ["0123abcd", "", ""]
+    journal.path.write_text(json.dumps(foreign) + "\n")
+    with pytest.raises(RecordError, match="not a journal entry"):
+        journal.entries()
 
 
 def test_a_torn_last_line_is_dropped_aloud_and_cut_before_the_next(journal, make_record):

@@ -1,7 +1,7 @@
 """The append-only journal: every finished benchmark is on disk before the next one starts.
 
-One line of JSON a benchmark, ``{"node": <pytest node id>, "record": {...}}``. A process that dies loses at most the
-benchmark in progress; the line that it was writing is recognised by its missing line feed.
+One line of JSON a benchmark, ``{"node": <pytest node id>, "changes": <digest>, "record": {...}}``. A process that dies
+loses at most the benchmark in progress; the line that it was writing is recognised by its missing line feed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trtgate.errors import RecordError
 from trtgate.policy import StoreSettings
-from trtgate.record import Identity, Record
+from trtgate.record import Record
 from trtgate.store.files import make_folder, parse_json, storage_error, sync_folder
 from trtgate.store.locking import acquire
 
@@ -31,10 +31,16 @@ class TornLineWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line: the record, and the pytest node id of the benchmark that left it (empty without pytest)."""
+    """A line: the record, and what only a run that resumes it asks for.
+
+    Attributes:
+        node: pytest's id of the benchmark that left it, empty without pytest.
+        changes: digest of what differed from the record's commit, empty where nothing did.
+    """
 
     node: str
     record: Record
+    changes: str = ""
 
 
 class Journal:
@@ -49,13 +55,14 @@ class Journal:
         self.path = path
         self.max_bytes = max_bytes
 
-    def append(self, record: Record, node: str = "") -> None:
+    def append(self, record: Record, node: str = "", changes: str = "") -> None:
         """Add one entry and return once it is on the disk.
 
         Raises:
             StorageError: the disk is full, the folder read-only, or the file locked; earlier entries are intact.
         """
-        line = json.dumps({"node": node, "record": record.to_json()}, allow_nan=False, separators=(",", ":")) + "\n"
+        entry = {"node": node, "changes": changes, "record": record.to_json()}
+        line = json.dumps(entry, allow_nan=False, separators=(",", ":")) + "\n"
         make_folder(self.path.parent)
         try:
             with self._opened(os.O_RDWR | os.O_APPEND | os.O_CREAT) as handle:
@@ -100,20 +107,6 @@ class Journal:
     def records(self) -> list[Record]:
         """The records of `entries`."""
         return [entry.record for entry in self.entries()]
-
-    def finished(self, identity: Identity | None = None, commit: str | None = None) -> dict[str, list[Record]]:
-        """What a resumed run need not do again, by pytest node id.
-
-        Args:
-            identity: count only records of this very machine and stack; a run must not be resumed on another.
-            commit: count only records of this commit.
-        """
-        done: dict[str, list[Record]] = {}
-        for entry in self.entries():
-            same_machine = identity is None or entry.record.identity == identity
-            if same_machine and (commit is None or entry.record.commit == commit):
-                done.setdefault(entry.node, []).append(entry.record)
-        return done
 
     def set_aside(self, kept: int = StoreSettings().kept_journals) -> Path | None:
         """Rename the journal, so that a new run starts an empty one and nothing is lost; the oldest make room.
@@ -198,9 +191,11 @@ class Journal:
             data = parse_json(line.decode("utf-8"), source)
         except UnicodeDecodeError:
             raise RecordError(f"{source} is not text.", "Restore the file or record it again.") from None
-        if not isinstance(data, dict) or set(data) != {"node", "record"} or not isinstance(data["node"], str):
-            raise RecordError(f"{source} is not a journal entry.", "Name a journal that trtgate wrote.")
-        return Entry(data["node"], Record.from_json(data["record"], source))
+        older = {"changes": ""}  # what a line of an older release lacks
+        match older | data if isinstance(data, dict) else data:
+            case {"node": str(node), "changes": str(changes), "record": record, **rest} if not rest:
+                return Entry(node, Record.from_json(record, source), changes)
+        raise RecordError(f"{source} is not a journal entry.", "Name a journal that trtgate wrote.")
 
 
 def _write_all(handle: int, data: bytes) -> None:
