@@ -3,6 +3,7 @@
     python -m benchmarks.record_evidence                         every stage that is not done yet
     python -m benchmarks.record_evidence matrix clock            these, also if they are done
     python -m benchmarks.record_evidence --budget 570            for a machine that gives ten minutes at a time
+    python -m benchmarks.record_evidence builds --gpu 0 --gpu 1 --builders 10
 
 A stage that is interrupted, by the budget or by hand, is gone on with where it stopped: the suite has its journal, the
 pairs are appended. ``--out`` takes the log of each stage, ``stages.json`` (exit code and seconds) and

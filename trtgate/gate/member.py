@@ -148,7 +148,8 @@ class Member:
             answer = self._worker.call("origins", _START_LIMIT_S, roots=roots, own=list(map(str, own)))
         except UsageError:
             return  # an older worker does not know the question
-        for module, file in answer["foreign"].items():
+        if foreign := answer["foreign"]:
+            module, file = next(iter(foreign.items()))
             raise SideError(
                 f"The worker of the {self.side.label} side imported {module} from {file}, not from {self.side.tree}.",
                 "Put the package at the root of the tree or in src/, or name an environment of its own with 'env:'.",

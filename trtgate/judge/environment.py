@@ -32,11 +32,10 @@ def environment_valid(
     """Judge pairs of processes that ran identical code.
 
     Invalid where a case's identical code differs by more than `aa_tolerance` of its margin (Holm over the cases, at
-    `aa_false_alarm_rate` in both looks of a gate together), or
-    where even the steadiest quarter of the cases that ought to be steady has intervals wider than
-    `aa_max_half_width_margins` of their margins: one noisy case is that case's affair, and so are all of a kind that is
-    noisy on any machine; noise in every one of several steady ones is the machine's. Fails closed when the arm did not
-    run.
+    `aa_false_alarm_rate` in both looks of a gate together), or where even the steadiest quarter of the cases that ought
+    to be steady has intervals wider than `aa_max_half_width_margins` of their margins: one noisy case is that case's
+    affair, and so are all of a kind that is noisy on any machine; noise in every one of several steady ones is the
+    machine's. Fails closed when the arm did not run.
 
     Args:
         aa_pairs: for every case its log(second / first) of identical code, one a pair of fresh processes.
