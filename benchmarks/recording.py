@@ -109,8 +109,8 @@ class Recording:
 def _shares(at_once: int, gpus: Sequence[str]) -> list[dict[str, str]]:
     """Environments of processes that run at once: each has its part of the cores, and the next GPU.
 
-    Threads that wait for a core spin: on 32 cores twelve processes with 32 threads each ended one of 24 builds in 200 s,
-    and ten with four threads each ended all in 216 s.
+    Threads that wait for a core spin: on 32 cores, twelve processes of 32 threads each ended one of 24 builds in 200 s,
+    and ten of four threads each ended all in 216 s.
     """
     threads = str(max(1, (os.cpu_count() or 1) // at_once))
     shared = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
