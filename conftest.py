@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixtures import collection, comparison, ending, history, options, summary
+from fixtures import building, collection, comparison, ending, history, options, summary
 from fixtures.session import (  # noqa: F401 - fixtures, found by name
     STATE,
     buildable_case,
@@ -52,6 +52,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of one cell together, so that its runners are built once and closed early."""
     collection.order(config, items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """With --builders, fill the caches before the first test."""
+    if (
+        STATE.suite is not None
+        and STATE.progress is not None
+        and not (session.config.option.collectonly or session.testsfailed)
+    ):
+        building.ahead(STATE.suite, collection.cases_to_run(STATE.suite, session.items), STATE.progress)
+    return (yield)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

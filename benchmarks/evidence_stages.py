@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from benchmarks.recording import Command, Recording
 
 WORKLOADS: Final = ("simple_cnn", "resnet18", "resnet50", "mobilenet_v3_small", "vit_b_16", "transformer")
 THREE: Final = ("simple_cnn", "resnet18", "transformer")
-BACKENDS: Final = ("torch_tensorrt", "inductor", "tensorrt_engine", "eager")  # the slowest to build first
 PRECISIONS: Final = ("--precision=bf16", "--precision=tf32", "--batch=8")
 QUANTISED: Final = ("--precision=int8", "--precision=fp8", "--batch=8")
 _PAIRS_AT_ONCE: Final = 8  # as many as gate_evidence starts together
@@ -23,24 +21,8 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
     return [f"{option}={value}" for value in values]
 
 
-def builds(recording: Recording) -> bool:
-    """Everything that the matrix needs to have built, proven, so that the matrix is measured from warm caches."""
-    return recording.run("builds", _builds(recording, recording.workloads), recording.builders)
-
-
-def more_builds(recording: Recording) -> bool:
-    """The same for the stages ``precisions`` and ``quantised``."""
-    return recording.run("more_builds", _builds(recording, recording.low, *PRECISIONS, *QUANTISED), recording.builders)
-
-
-def _builds(recording: Recording, workloads: Sequence[str], *options: str) -> list[Command]:
-    told = ["-k", "test_build or test_parity or test_optimisation", *options]
-    each = itertools.product(workloads[::-1], BACKENDS)
-    return [[*recording.pytest(), *told, f"--workload={name}", f"--backend={backend}"] for name, backend in each]
-
-
 def matrix(recording: Recording) -> bool:
-    """The default matrix in one process."""
+    """The default matrix, measured in one process."""
     return recording.suite("matrix", *_each("--workload", recording.workloads))
 
 
@@ -116,6 +98,5 @@ def rules(recording: Recording) -> bool:
 
 
 STAGES: Final[dict[str, Callable[[Recording], bool]]] = {
-    stage.__name__: stage
-    for stage in (builds, more_builds, matrix, precisions, quantised, clock, layers, regression, eight, pairs, rules)
+    stage.__name__: stage for stage in (matrix, precisions, quantised, clock, layers, regression, eight, pairs, rules)
 }

@@ -3,7 +3,7 @@
     python -m benchmarks.record_evidence                         every stage that is not done yet
     python -m benchmarks.record_evidence matrix clock            these, also if they are done
     python -m benchmarks.record_evidence --budget 570            for a machine that gives ten minutes at a time
-    python -m benchmarks.record_evidence builds --gpu 0 --gpu 1 --builders 10
+    python -m benchmarks.record_evidence matrix --builders 10    with so many processes that build, from cold caches
 
 A stage that is interrupted, by the budget or by hand, is gone on with where it stopped: the suite has its journal, the
 pairs are appended. ``--out`` takes the log of each stage, ``stages.json`` (exit code and seconds) and
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=Path(".trtgate"), metavar="DIR")
     parser.add_argument("--workload", action="append", default=[], help="of the matrix, instead of its default")
     parser.add_argument("--pairs", type=int, default=24, help="pairs of processes in all")
-    parser.add_argument("--gpu", action="append", default=[], metavar="N", help="that builders take turns on")
-    parser.add_argument("--builders", type=int, default=3, help="processes that build at once")
+    parser.add_argument("--builders", type=int, default=3, help="processes that build ahead of what is measured")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.stages) - set(STAGES)):
         parser.error(f"no stage is called {', '.join(unknown)}; there are: {', '.join(STAGES)}")
@@ -58,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         low=options.workload or THREE,
         pairs=options.pairs,
         builders=options.builders,
-        gpus=options.gpu,
         until_s=None if options.budget is None else time.monotonic() + options.budget,
     )
     for folder in (out, recording.state):

@@ -1,40 +1,22 @@
-"""Stages of a recording that run processes at once, are interrupted and are gone on with."""
+"""Stages of a recording are interrupted and gone on with."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
-import pytest
-
 from benchmarks import record_evidence
 from benchmarks.recording import GRACE_S, Recording
 
 
-@pytest.fixture
-def recording(tmp_path):
-    made = Recording(tmp_path / "out", tmp_path, (), (), pairs=0, builders=2, gpus=("0", "1"), until_s=None)
-    for folder in (made.out, made.state):
-        folder.mkdir()
-    return made
-
-
-def test_processes_that_run_at_once_take_turns_on_the_gpus_and_share_the_cores(recording):
-    shown = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'])"
-    assert recording.run("builds", [[sys.executable, "-c", shown]] * 3, at_once=2)
-    threads = max(1, os.cpu_count() // 2)
-    told = (recording.out / "builds.log").read_text().splitlines()
-    assert sorted(line for line in told if not line.startswith("$")) == [f"{gpu} {threads}" for gpu in (0, 0, 1)]
-    assert [entry["exit"] for entry in json.loads((recording.out / "stages.json").read_text())["builds"]] == [0, 0, 0]
-
-
-def test_one_process_has_the_machine_as_it_is(recording):
-    shown = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS'))"
-    assert recording.run("matrix", [[sys.executable, "-c", shown]])
-    expected = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.environ.get('OMP_NUM_THREADS')}"
-    assert (recording.out / "matrix.log").read_text().splitlines()[-1] == expected
+def test_the_commands_of_a_stage_run_one_after_the_other_and_leave_their_exit_codes(tmp_path):
+    recording = Recording(tmp_path, tmp_path, (), (), pairs=0, builders=2, until_s=None)
+    script = "import sys; print(sys.argv[1]); sys.exit(int(sys.argv[1]))"
+    assert recording.run("layers", [[sys.executable, "-c", script, code] for code in ("0", "1")])
+    told = (tmp_path / "layers.log").read_text().splitlines()
+    assert [line for line in told if not line.startswith("$")] == ["0", "1"]
+    assert [entry["exit"] for entry in json.loads((tmp_path / "stages.json").read_text())["layers"]] == [0, 1]
 
 
 def test_a_stage_is_interrupted_also_where_the_shell_had_interruptions_ignored(tmp_path):
