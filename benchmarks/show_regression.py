@@ -4,12 +4,14 @@
 
 The copy differs by one edit, of the kind that passes review: every second convolution or linear layer of an fp16 module
 is wrapped into casts, "to be safe". The model stays right, so parity has nothing to say; the gate has to see that it
-became slower, and the engine's census names the layers.
+became slower, and the engine's census names the layers. (A network as small as simple_cnn does not become slower: there
+the census is all that tells.)
 
 One case by default, which takes a GPU least time. ``--eight`` takes eight cases, which share their worker processes:
 the number for which a gate's wall time a case is promised. The gate's regression.json holds that time.
 
-Exit codes: 0 the gate said regression (its exit code 1) and found every case slower; 1 anything else.
+Exit codes: 0 the gate said regression (its exit code 1) and found every case slower, or its layers worse; 1 anything
+else.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def copy_with_fault(tree: Path, folder: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gate; the exit code."""
     parser = argparse.ArgumentParser(prog="show_regression", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("cases", nargs="*", help="fp16 case ids; each must come out slower")
+    parser.add_argument("cases", nargs="*", help="fp16 case ids; each must come out worse")
     parser.add_argument("--eight", action="store_true", help="eight cases instead of one, to state the time of a case")
     parser.add_argument("--cache", type=Path, default=Path(".trtgate"), help="folder for artefacts")
     parser.add_argument("--out", type=Path, default=Path("gate-report"), help="folder for the gate's reports")
@@ -100,14 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command += ["--markdown", str(report.with_suffix(".md")), "--junit", str(report.with_suffix(".xml"))]
         command += [f"--case={case}" for case in cases] + [f"--quantity={one}" for one in (timed, *QUANTITIES)]
         status = subprocess.run(command, check=False, cwd=tree).returncode  # noqa: S603 - built above
-    caught = set()
+    worse: dict[str, set[str]] = {timed: set(), "optimisation": set()}
     if report.is_file():
         told = json.loads(report.read_text(encoding="utf-8"))
         print(f"Wall time: {told['elapsed_s']:.0f} s, {told['seconds_a_case']:.0f} s a case.")
-        entries = told["entries"]
-        caught = {one["case"] for one in entries if one["verdict"] == "slower" and one["quantity"] == timed}
-    missed = [case for case in cases if case not in caught]
-    print(f"The gate's exit code is {status}; slower in {timed}: {', '.join(sorted(caught)) or 'none'}.")
+        for entry in told["entries"]:
+            if entry["verdict"] == "slower" and entry["quantity"] in worse:
+                worse[entry["quantity"]].add(entry["case"])
+    print(f"The gate's exit code is {status}.")
+    for quantity, found in worse.items():
+        print(f"Worse in {quantity}: {', '.join(sorted(found)) or 'none'}.")
+    missed = set(cases) - set().union(*worse.values())
     return 0 if status == 1 and not missed else 1
 
 

@@ -10,7 +10,6 @@ replay, which no other backend here does.
 
 from __future__ import annotations
 
-import copyreg
 import functools
 import itertools
 import os
@@ -117,36 +116,16 @@ def _own_function(module: torch.nn.Module) -> Callable[..., Any]:
 
 @contextmanager
 def _artefacts_in(folder: Path) -> Iterator[None]:
-    """Let Inductor keep its artefacts in a folder, under keys that other processes find.
-
-    It reads the variable whenever it looks for the folder. Its keys are digests of pickles, and a memory format is
-    pickled as "torch.contiguous_format" of whatever module was the first to import torch: every program would have keys
-    of its own. Torch does for its layouts what is done here for memory formats.
-    """
+    """Let Inductor keep its artefacts in a folder; it reads the variable whenever it looks for one."""
     before = os.environ.get(_CACHE_VARIABLE)
     os.environ[_CACHE_VARIABLE] = str(folder)
-    reducers = copyreg.dispatch_table
-    reducer = reducers.get(torch.memory_format)
-    reducers[torch.memory_format] = _reduced
     try:
         yield
     finally:
-        del reducers[torch.memory_format]
-        if reducer is not None:
-            reducers[torch.memory_format] = reducer
         if before is None:
             os.environ.pop(_CACHE_VARIABLE, None)
         else:
             os.environ[_CACHE_VARIABLE] = before
-
-
-def _reduced(memory_format: torch.memory_format) -> tuple[Callable[[str], torch.memory_format], tuple[str]]:
-    return _memory_format, (str(memory_format).removeprefix("torch."),)
-
-
-def _memory_format(name: str) -> torch.memory_format:
-    found: torch.memory_format = getattr(torch, name)
-    return found
 
 
 @contextmanager
