@@ -18,7 +18,7 @@ from trtgate.errors import BackendAbsentError, RecordError, UsageError
 from trtgate.store.files import make_folder, storage_error, sync_folder
 from trtgate.store.layout import LAYOUT, require_not_newer, require_readable
 from trtgate.store.locking import folder_lock
-from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
+from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, entering, points_of, split_series
 from trtgate.store.run import Run
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ParquetStore:
         return frozenset(first | {int(name) for name in named if name.isdecimal()})
 
     def ingest(self, runs: Iterable[Run]) -> int:
-        """Add runs that are not there yet, one file a stack.
+        """Add runs that are not there yet and did not fail, one file a stack.
 
         Returns:
             How many records were added.
@@ -76,7 +76,7 @@ class ParquetStore:
             require_not_newer(self.layouts, str(self.folder))
             known = self._digests()
             fresh: dict[str, list[dict[str, Any]]] = {}
-            for run in runs:
+            for run in entering(runs):
                 points = points_of(run)
                 if points[0]["run_digest"] not in known:
                     known.add(points[0]["run_digest"])
@@ -144,7 +144,7 @@ class MemoryStore:
     """Runs that were just read, such as those of a history folder; nothing is kept."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self._points = [point for run in runs for point in points_of(run)]
+        self._points = [point for run in entering(runs) for point in points_of(run)]
 
     def ingest(self, runs: Iterable[Run]) -> int:
         """Refused: a history folder takes runs from pytest and `trtgate.store.history` only."""

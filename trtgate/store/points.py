@@ -19,7 +19,7 @@ import numpy.typing as npt
 from trtgate.case import Case
 from trtgate.judge.comparability import host_of
 from trtgate.record import Record
-from trtgate.store.run import Run, utc
+from trtgate.store.run import Run, RunStatus, utc
 
 COLUMNS = (
     "stack",
@@ -84,7 +84,7 @@ class Store(Protocol):
     """Many runs, wherever they are kept."""
 
     def ingest(self, runs: Iterable[Run]) -> int:
-        """Add runs that are not there yet; returns how many records were added."""
+        """Add runs that are not there yet and did not fail; returns how many records were added."""
         ...
 
     def series(self, case: str | None = None, quantity: str | None = None) -> Iterator[CaseSeries]:
@@ -94,6 +94,14 @@ class Store(Protocol):
     def summary(self) -> list[StackSummary]:
         """One line a stack."""
         ...
+
+
+def entering(runs: Iterable[Run]) -> Iterator[Run]:
+    """The runs that passed or were accepted.
+
+    One that failed stays out of the stores altogether: what is stored is not taken again, and it may be accepted later.
+    """
+    return (run for run in runs if run.status is not RunStatus.FAILED)
 
 
 def points_of(run: Run) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from trtgate.errors import BackendAbsentError, StorageError
 from trtgate.store.layout import require_not_newer, require_readable
-from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
+from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, entering, points_of, split_series
 from trtgate.store.run import Run
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class PostgresStore:
         self._url = url
 
     def ingest(self, runs: Iterable[Run]) -> int:
-        """Add runs that are not there yet, all or none.
+        """Add runs that are not there yet and did not fail, all or none.
 
         Returns:
             How many records were added.
@@ -87,7 +87,7 @@ class PostgresStore:
             cursor.execute(_TABLE)
             cursor.execute(_STAGE)
             with cursor.copy("COPY stage FROM STDIN") as copy:
-                for run in runs:
+                for run in entering(runs):
                     for point in points_of(run):
                         copy.write_row([point[name] for name in COLUMNS])
             cursor.execute(_MERGE)
