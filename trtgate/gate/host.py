@@ -220,9 +220,7 @@ class Host:
         Args:
             family: process ids of the other workers and of the gate, which are no strangers on the GPU.
         """
-        watch = devices.Monitor(self._device, family=family)
-        neighbours = watch.environment().neighbours
-        return self._monitor.environment().model_copy(update={"neighbours": neighbours}).model_dump(mode="json")
+        return self._monitor.environment(family=family).model_dump(mode="json")
 
     def drop(self, names: list[str]) -> dict[str, Any]:
         """Close built cases and give their memory back; unknown names are none of this worker's."""
