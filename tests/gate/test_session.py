@@ -94,6 +94,8 @@ def test_whoever_once_worked_for_the_gate_is_no_stranger_on_its_gpu(session, mon
     gate.quantities = (Quantity.PLAN,)
     gate._measure(gate._crews(0, 1))
     assert asked == [{os.getpid(), *range(100, 106)}]
+    assert gate._without_family({"footprint_bytes": 1, "neighbours": [103, 4711, os.getpid()]})["neighbours"] == [4711]
+    assert gate._without_family({"footprint_bytes": 1})["neighbours"] == []  # of an older worker
 
 
 def test_builds_are_renewed_but_exports_are_a_sides_own(session):

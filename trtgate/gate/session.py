@@ -7,7 +7,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,10 @@ class Session:
         """Note who belongs to this gate, also once they have ended: to each other they are no strangers on the GPU."""
         self._family.update(pid for crew in crews for member in crew.members.values() if (pid := member.pid))
 
+    def _without_family(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What a build says of itself, with strangers alone as its neighbours: the gate's own build one at a time."""
+        return {**facts, "neighbours": sorted(set(facts.get("neighbours") or ()) - self._family)}
+
     def _check_imports(self, crew: Crew) -> None:
         """That each side runs its own code is known once it has built and computed."""
         trees = {side.tree for side in (self.base, self.head) if side.tree}
@@ -227,7 +231,9 @@ class Session:
                 member = crew.members[role]
                 if case in member.failures:
                     problems[role] = member.failures[case]
-                elif wrong := self._evidence.built(case, role, member.facts[case], parity.get((crew.pair, role, case))):
+                elif wrong := self._evidence.built(
+                    case, role, self._without_family(member.facts[case]), parity.get((crew.pair, role, case))
+                ):
                     problems[role] = wrong
                 elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)
