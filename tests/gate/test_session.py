@@ -1,5 +1,6 @@
 """Which processes and builds a gate takes its pairs from; nothing is started here."""
 
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -78,6 +79,23 @@ def test_nobody_builds_beside_a_build_whose_memory_is_judged(session, monkeypatc
     gate._measure(gate._crews(0, 1))
     assert len(most) == 3
     assert max(most) <= together
+
+
+def test_whoever_once_worked_for_the_gate_is_no_stranger_on_its_gpu(session, monkeypatch):
+    gate = session()
+    pids = iter(range(100, 200))
+    asked = []
+    monkeypatch.setattr(Member, "pid", property(lambda _: next(pids)))  # as if each were renewed again and again
+    for name in ("build", "drop"):
+        monkeypatch.setattr(Member, name, lambda *_: None)
+    monkeypatch.setattr(Member, "environment", lambda _, family: asked.append(set(family)))
+    monkeypatch.setattr(Evidence, "open_cases", lambda _: ["simple_cnn-eager-fp32-b1-stream"])
+    monkeypatch.setattr(Session, "_prove", lambda *_: None)
+    gate.quantities = (Quantity.PLAN,)
+    gate._measure(gate._crews(0, 1))
+    assert asked == [{os.getpid(), *range(100, 106)}]
+    assert gate._without_family({"footprint_bytes": 1, "neighbours": [103, 4711, os.getpid()]})["neighbours"] == [4711]
+    assert gate._without_family({"footprint_bytes": 1})["neighbours"] == []  # of an older worker
 
 
 def test_builds_are_renewed_but_exports_are_a_sides_own(session):

@@ -65,6 +65,36 @@ def test_one_unlucky_build_does_not_decide(stated):
     assert {decision.verdict for decision in seen.decisions([ENGINE]).values()} == {Verdict.SAME}
 
 
+@pytest.mark.parametrize(
+    ("where", "neighbours", "verdict", "code"),
+    [
+        ("device_process", [], Verdict.SLOWER, "beyond_margin"),
+        ("device_process", [4711], Verdict.SLOWER, "beyond_margin"),
+        ("device", [], Verdict.SLOWER, "beyond_margin"),
+        ("device", [4711], Verdict.INCOMPARABLE, "neighbours"),
+    ],
+)
+def test_memory_of_the_whole_gpu_is_not_judged_where_a_stranger_was_on_it(stated, where, neighbours, verdict, code):
+    seen = stated(MEMORY)
+    for role, size in ((BASE, 2**26), (HEAD, 2**27)):
+        footprint = {"where": where, "total_bytes": size, "watched": True}
+        facts = {"footprint_bytes": size, "footprint": footprint, "neighbours": neighbours if role == HEAD else []}
+        seen.built(ENGINE, role, facts, None)
+    decision = seen.decisions([ENGINE])[ENGINE, MEMORY]
+    assert (decision.verdict, decision.code) == (verdict, code)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict"), [(5000, None, Verdict.MISSING), (None, 5000, Verdict.NEW), (None, None, None)]
+)
+def test_memory_that_a_side_does_not_state_is_not_passed_over(stated, base, head, verdict):
+    seen = stated(MEMORY)
+    _built(seen, BASE, footprint=base)
+    _built(seen, HEAD, footprint=head)
+    decision = seen.decisions([ENGINE]).get((ENGINE, MEMORY))
+    assert (decision and decision.verdict) == verdict
+
+
 def test_errors_far_below_their_bound_are_the_same_even_where_one_is_zero(stated):
     seen = stated(PARITY)
     _built(seen, BASE, errors=(0.0, 1e-4))

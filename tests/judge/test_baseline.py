@@ -123,7 +123,7 @@ def test_bytes_and_errors_are_compared_exactly(make_record, other, quantity, aft
 
 @pytest.mark.parametrize("fact", ["from_cache", "loads_libraries"])
 def test_memory_of_builds_that_did_not_begin_alike_is_not_compared(make_record, other, fact):
-    alike = {"from_cache": True, "loads_libraries": False}
+    alike = {"where": "device_process", "from_cache": True, "loads_libraries": False}
     base = exact(make_record, "memory", 2.0**30, facts=alike)
     assert decide([base], [exact(make_record, "memory", 1.5 * 2**30, facts=alike)], other).verdict is Verdict.SLOWER
     head = exact(make_record, "memory", 1.5 * 2**30, facts=alike | {fact: not alike[fact]})
@@ -165,9 +165,10 @@ def test_an_error_that_appears_from_zero_is_worse_where_it_is_a_share_of_its_bou
 
 
 def test_memory_is_compared_from_a_step_of_the_device_on(make_record, other):
-    mib = 2.0**20
+    mib, own = 2.0**20, {"facts": {"where": "device_process"}}
     for before, after, verdict in ((0.0, 4096.0, Verdict.SAME), (100 * mib, 103 * mib, Verdict.SLOWER)):
-        decision = decide([exact(make_record, "memory", before)], [exact(make_record, "memory", after)], other)
+        old, new = (exact(make_record, "memory", size, **own) for size in (before, after))
+        decision = decide([old], [new], other)
         assert decision.verdict is verdict
 
 

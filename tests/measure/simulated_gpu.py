@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from trtgate.backends.base import Runner
 
@@ -91,3 +93,51 @@ class SimulatedRunner(Runner):
 
     def close(self):
         pass
+
+
+class NVMLError(Exception):
+    pass
+
+
+class SimulatedNvml:
+    """The bindings of NVML, for the processes on one GPU.
+
+    `held` is the memory of each process by the id that NVML calls it, None where it tells none. `me` is what it calls
+    the process that asks. `computed` is what the driver sampled: ids with the microsecond of the sample.
+    """
+
+    NVMLError = NVMLError
+    NVML_SUCCESS = 0
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+    def __init__(self, held=None, me=None):
+        self.held = held or {}
+        self.me = me
+        self.computed = []
+        self.lists = True
+
+    @contextlib.contextmanager
+    def probe(self, size=80 * 2**20, context=500 * 2**20):
+        """As the asking process, hold memory; the first makes its context, which stays."""
+        if self.me is None:
+            yield size
+            return
+        before = self.held.get(self.me, context)
+        self.held[self.me] = None if before is None else before + size
+        yield size
+        self.held[self.me] = before
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        if not self.lists:
+            raise NVMLError("Not Supported")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in self.held.items()]
+
+    def nvmlDeviceGetProcessUtilization(self, handle, moment_us):
+        found = [
+            SimpleNamespace(pid=pid, timeStamp=at_us, smUtil=load, memUtil=0)
+            for pid, at_us, load in self.computed
+            if at_us > moment_us
+        ]
+        if not found:
+            raise NVMLError("Not Found")
+        return found

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -136,22 +135,13 @@ def test_a_monitor_starts_afresh_when_it_is_entered():
         assert entered.environment().throttle_reasons == ()
 
 
-def processes(*pids):
-    return [SimpleNamespace(pid=pid) for pid in pids]
+def test_a_process_that_is_listed_twice_is_one_and_those_under_mps_are_listed_too():
+    def listed(*processes):
+        return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in processes]
 
-
-def test_neighbours_are_the_others():
-    gpu = Nvml(Library(**healthy(nvmlDeviceGetComputeRunningProcesses=processes(7, os.getpid(), 9, 9))), "handle")
-    assert gpu.neighbours() == (7, 9)
-    assert gpu.neighbours(family=(9,)) == (7,)
-
-
-def test_without_our_own_id_in_the_list_the_newest_is_ours(monkeypatch):
-    gpu = Nvml(Library(**healthy(nvmlDeviceGetComputeRunningProcesses=processes(40_001, 40_002))), "handle")
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    assert gpu.neighbours() == (40_001,)
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    assert gpu.neighbours() == (40_001, 40_002)
+    compute, mps = listed((7, 100), (7, None), (9, None)), listed((8, 50))
+    both = healthy(nvmlDeviceGetComputeRunningProcesses=compute, nvmlDeviceGetMPSComputeRunningProcesses=mps)
+    assert Nvml(Library(**both), "handle").processes() == {7: 100, 9: None, 8: 50}
 
 
 def test_torch_and_nvml_meet_at_the_uuid_whatever_their_numbering(monkeypatch):

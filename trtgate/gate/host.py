@@ -147,8 +147,8 @@ class Host:
                 self._inners[case] = backend.build(workload, stream_case, context)
             return Lengthened(self._inners[case], parsed, busy, self._stream)
 
-        with tf32.scope(parsed.precision):
-            runner, footprint = measure_build(make, inputs, context)
+        with tf32.scope(parsed.precision), devices.Monitor(self._device) as watch:
+            runner, footprint = measure_build(make, inputs, context, watch)
         self._entries[name] = _Entry(parsed, runner)
         facts = runner.facts
         return {
@@ -156,6 +156,8 @@ class Host:
             "plan_bytes": facts.plan_bytes,
             "device_memory_bytes": facts.device_memory_bytes,
             "footprint_bytes": footprint.total_bytes,
+            "footprint": footprint.as_facts(),
+            "neighbours": watch.environment().neighbours,
             "from_cache": facts.from_cache,
             "captured": facts.captured,
             "shapes": shapes_of(workload, inputs, runner.outputs()),
@@ -220,9 +222,7 @@ class Host:
         Args:
             family: process ids of the other workers and of the gate, which are no strangers on the GPU.
         """
-        watch = devices.Monitor(self._device, family=family)
-        neighbours = watch.environment().neighbours
-        return self._monitor.environment().model_copy(update={"neighbours": neighbours}).model_dump(mode="json")
+        return self._monitor.environment(family=family).model_dump(mode="json")
 
     def drop(self, names: list[str]) -> dict[str, Any]:
         """Close built cases and give their memory back; unknown names are none of this worker's."""

@@ -7,7 +7,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Session:
     samples_lost: StorageError | None = field(default=None, init=False)
     _rng: random.Random = field(init=False)
     _evidence: Evidence = field(init=False)
+    _family: set[int] = field(default_factory=lambda: {os.getpid()}, init=False)
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)  # noqa: S311 - an order of turns, no secret
@@ -176,6 +177,7 @@ class Session:
             contests = contests_of(cases, self.quantities)
             self.say(f"pair {crews[0].pair + 1}: building {len(cases)} cases")
             for_each_member(crews, functools.partial(_build, contests), alone=Quantity.MEMORY in self.quantities)
+            self._meet(crews)
             if fresh:
                 self._prove(fresh, cases)
             if crews[0].pair == 0:
@@ -184,9 +186,17 @@ class Session:
                 if contest.quantity in evidence.timed and evidence.is_open(contest.case):
                     self._take(crew, contest)
             for_each_member(crews, functools.partial(_drop, contests))
-        family = [os.getpid(), *(pid for crew in crews for member in crew.members.values() if (pid := member.pid))]
+        self._meet(crews)
         for crew in crews:
-            evidence.observe(crew.members[BASE].environment(family))
+            evidence.observe(crew.members[BASE].environment(self._family))
+
+    def _meet(self, crews: Sequence[Crew]) -> None:
+        """Note who belongs to this gate, also once they have ended: to each other they are no strangers on the GPU."""
+        self._family.update(pid for crew in crews for member in crew.members.values() if (pid := member.pid))
+
+    def _without_family(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What a build says of itself, with strangers alone as its neighbours: the gate's own build one at a time."""
+        return {**facts, "neighbours": sorted(set(facts.get("neighbours") or ()) - self._family)}
 
     def _check_imports(self, crew: Crew) -> None:
         """That each side runs its own code is known once it has built and computed."""
@@ -221,7 +231,9 @@ class Session:
                 member = crew.members[role]
                 if case in member.failures:
                     problems[role] = member.failures[case]
-                elif wrong := self._evidence.built(case, role, member.facts[case], parity.get((crew.pair, role, case))):
+                elif wrong := self._evidence.built(
+                    case, role, self._without_family(member.facts[case]), parity.get((crew.pair, role, case))
+                ):
                     problems[role] = wrong
                 elif told := census.get((crew.pair, role, case)):
                     self._evidence.inspected(case, role, told)

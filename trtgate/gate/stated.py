@@ -18,6 +18,7 @@ import numpy.typing as npt
 from trtgate.case import Quantity
 from trtgate.gate.plan import BASE, HEAD
 from trtgate.judge.exact import judge_exact, least_figure
+from trtgate.judge.memory import Memory, judge_memory
 from trtgate.judge.optimised import agreed, judge_census
 from trtgate.judge.presence import judge_absence
 from trtgate.judge.verdict import Decision, Verdict
@@ -26,8 +27,7 @@ from trtgate.record import Parity
 
 Key = tuple[str, Quantity]
 _Figures = npt.NDArray[np.float64]
-_FIELDS = {Quantity.PLAN: "plan_bytes", Quantity.MEMORY: "footprint_bytes"}  # of what a worker says of a build
-_STATED = (Quantity.PARITY, *_FIELDS, Quantity.OPTIMISATION)
+_STATED = (Quantity.PARITY, Quantity.PLAN, Quantity.MEMORY, Quantity.OPTIMISATION)
 
 
 @dataclass(slots=True)
@@ -79,24 +79,34 @@ class Stated:
     def _decide(self, case: str, quantity: Quantity) -> Decision | None:
         if not self._builds[case, BASE] or not self._builds[case, HEAD]:
             return Decision(Verdict.INVALID, "not_built", "The gate ended before this case was built and proven.")
-        return self._optimised(case) if quantity is Quantity.OPTIMISATION else self._figures(case, quantity)
+        if quantity is Quantity.OPTIMISATION:
+            return self._optimised(case)
+        return self._memory(case) if quantity is Quantity.MEMORY else self._figures(case, quantity)
+
+    def _memory(self, case: str) -> Decision | None:
+        base, head = (Memory.of_builds(self._builds[case, role]) for role in (BASE, HEAD))
+        if base is None and head is None:
+            return None
+        absence = judge_absence(*_unstated(Quantity.MEMORY, base, head))
+        if absence is not None or base is None or head is None:
+            return absence
+        return judge_memory(base, head, self.settings, self.settings.margin_for(case, Quantity.MEMORY))
 
     def _figures(self, case: str, quantity: Quantity) -> Decision | None:
         base, head = (self._figures_of(case, role, quantity) for role in (BASE, HEAD))
         if base is None and head is None:
             return None
-        problems = [f"its build states no {quantity.value}." if one is None else "" for one in (base, head)]
-        absence = judge_absence(*problems)
+        absence = judge_absence(*_unstated(quantity, base, head))
         if absence is not None or base is None or head is None:
             return absence
         least = least_figure(quantity, self.settings, self._parity[case, BASE][0], base.size)
         return judge_exact(base, head, quantity, self.settings.margin_for(case, quantity), least)
 
     def _figures_of(self, case: str, role: str, quantity: Quantity) -> _Figures | None:
-        """The median over the builds: of bytes one figure, of parity one an output; None where no build tells."""
+        """The median over the builds: of a plan one figure, of parity one an output; None where no build tells."""
         if quantity is Quantity.PARITY:
             return np.median([[output.relative_l2 for output in one.outputs] for one in self._parity[case, role]], 0)
-        told = [build.get(_FIELDS[quantity]) for build in self._builds[case, role]]
+        told = [build.get("plan_bytes") for build in self._builds[case, role]]
         figures = [figure for figure in told if figure is not None]
         return np.array([np.median(figures)]) if figures else None
 
@@ -109,6 +119,10 @@ class Stated:
         if all(lacking):
             return None
         return agreed([_of_builds(*pair) for pair in builds])
+
+
+def _unstated(quantity: Quantity, base: object, head: object) -> list[str]:
+    return [f"its build states no {quantity.value}." if one is None else "" for one in (base, head)]
 
 
 def _of_builds(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:

@@ -18,6 +18,7 @@ from trtgate.errors import NothingComparedError
 from trtgate.judge.comparability import differences
 from trtgate.judge.exact import judge_exact, least_figure
 from trtgate.judge.interval import Interval
+from trtgate.judge.memory import judge_memory_rows
 from trtgate.judge.multiplicity import holm
 from trtgate.judge.optimised import judge_census
 from trtgate.judge.stats import median_interval
@@ -30,8 +31,6 @@ _TIMES = frozenset({Quantity.DEVICE, Quantity.LATENCY, Quantity.THROUGHPUT, Quan
 # Of one run's own median; its standard error is read back from the interval's width.
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
 _FEWEST_SAMPLES = 5
-# What a builder allocates and what a library loads on first use stay in the memory of the case that came first.
-_STARTS = ("from_cache", "loads_libraries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +131,8 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
         return judge_census(old.facts, new.facts)
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
-    if new.quantity is Quantity.MEMORY and any(old.facts.get(fact) != new.facts.get(fact) for fact in _STARTS):
-        reason = "One was built, or loaded its backend's libraries, and the other was not: their memory is not alike."
-        return Decision(Verdict.INCOMPARABLE, "other_start", reason)
+    if new.quantity is Quantity.MEMORY:
+        return judge_memory_rows(old, new, settings)
     assert old.series is not None
     assert new.series is not None
     before, after = old.series.values, new.series.values

@@ -15,7 +15,12 @@ _Figures = npt.NDArray[np.float64]
 
 
 def judge_exact(
-    before: _Figures, after: _Figures, quantity: Quantity, margin: float, least: float | _Figures = 0.0
+    before: _Figures,
+    after: _Figures,
+    quantity: Quantity,
+    margin: float,
+    least: float | _Figures = 0.0,
+    step: float = 0.0,
 ) -> Decision:
     """Bytes and parity errors: no noise model, a margin on each figure; the one that moved most speaks for all.
 
@@ -26,6 +31,7 @@ def judge_exact(
         margin: as a fraction.
         least: what a figure counts for at least, on either side; one for all, or shape (n,). Without it a change from
             nothing has no ratio, and its decision no interval.
+        step: how far a figure moves by itself; a difference that is not larger is no change.
     """
     if before.size != after.size or before.size == 0:
         return Decision(
@@ -34,10 +40,12 @@ def judge_exact(
     least = np.broadcast_to(np.asarray(least, dtype=np.float64), before.shape)
     old, new = np.maximum(before, least), np.maximum(after, least)
     grown = np.divide(new, old, out=np.where(new == old, 1.0, np.inf), where=old > 0)
-    best, worst = int(np.argmin(grown)), int(np.argmax(grown))
-    if float(grown[worst]) > 1 + margin:
+    by_itself = np.abs(after - before) <= step
+    counts = np.where(by_itself, 1.0, grown)
+    best, worst = int(np.argmin(counts)), int(np.argmax(counts))
+    if float(counts[worst]) > 1 + margin:
         verdict, word, code, at = Verdict.SLOWER, "Worse", "beyond_margin", worst
-    elif float(grown[best]) < 1 / (1 + margin):
+    elif float(counts[best]) < 1 / (1 + margin):
         verdict, word, code, at = Verdict.FASTER, "Better", "beyond_margin", best
     else:
         most = worst if grown[worst] * grown[best] >= 1 else best
@@ -46,6 +54,8 @@ def judge_exact(
     moved = f"{_figure(before[at], quantity)} -> {_figure(after[at], quantity)}"
     raised = min(before[at], after[at]) < least[at]
     counted = f"; less than {_figure(least[at], quantity)} counts as that" if raised else ""
+    if by_itself[at] and not 1 / (1 + margin) <= ratio <= 1 + margin:
+        counted += f"; {_figure(step, quantity)} more or less is no change"
     change = f"{percent(ratio)} ({moved}{counted})" if np.isfinite(ratio) else moved
     interval = Interval(ratio, ratio, ratio, 1.0) if np.isfinite(ratio) else None
     return Decision(verdict, code, f"{word}: {change}, margin {margin * 100:g}%.", interval)

@@ -15,6 +15,7 @@ from trtgate.backends import trt_runtime
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.host_cpu import cpu_model
 from trtgate.measure import nvml
+from trtgate.measure.neighbours import Neighbours, OwnMemory, neighbours
 from trtgate.record import Environment, Identity
 
 # Reasons that make a block worthless. Not among them: sw_power_cap, the steady state of a large GPU under a heavy
@@ -38,33 +39,38 @@ class _Seen:
     power_w: list[float] = field(default_factory=list)
     reasons: set[str] = field(default_factory=set)
     neighbours: set[int] = field(default_factory=set)
+    computed_us: int | None = None  # the driver's newest sample of who computed; None before the first look
     counted_ns: dict[str, int] = field(default_factory=dict)
 
 
 class Monitor:
     """Watches one GPU through NVML, and sees nothing where there is no GPU or no NVML.
 
-    As a context manager it starts afresh on entry. `look` stands between blocks of samples; `environment` sums up.
+    As a context manager it starts afresh on entry, with a look at who is on the GPU. `look` stands between blocks of
+    samples, `meet` at the turns of what takes no samples, and `environment` sums up. Each takes milliseconds, and none
+    stands in what is timed.
 
     Args:
         device: what is measured; None is torch's current CUDA device where CUDA works, else the CPU.
-        family: process ids that belong to the measurement beside this process, such as the other side of a gate.
         gpu: stands in for NVML's view of the device.
+        others: tells this process from the others there; by default what is known of the device's.
     """
 
     def __init__(
         self,
         device: torch.device | None = None,
         *,
-        family: Collection[int] = (),
         gpu: nvml.Nvml | None = None,
+        others: Neighbours | None = None,
     ) -> None:
-        self._gpu = gpu or _gpu_of(device)
-        self._family = family
+        index = _index_of(device) if gpu is None else None
+        self._gpu = gpu if index is None else nvml.gpu(index)
+        self._others = others if index is None else neighbours(index)
         self._seen = _Seen()
 
     def __enter__(self) -> Self:
         self._seen = _Seen()
+        self.meet()
         return self
 
     def __exit__(
@@ -90,7 +96,7 @@ class Monitor:
         power_w = self._gpu.power_w()
         if power_w is not None:
             self._seen.power_w.append(power_w)
-        self._seen.neighbours.update(self._gpu.neighbours(self._family))
+        self.meet()
         counted_ns = self._gpu.throttled_ns()
         reasons = self._gpu.clock_reasons() | {
             reason
@@ -101,23 +107,40 @@ class Monitor:
         self._seen.reasons |= reasons
         return tuple(sorted(reasons & DISQUALIFYING))
 
+    def meet(self) -> None:
+        """Note who else is on the GPU, and who computed there since the last look and has gone again."""
+        if self._others is None:
+            return
+        self._seen.neighbours |= self._others.present()
+        computed, newest_us = self._others.computed_since(self._seen.computed_us or 0)
+        if self._seen.computed_us is not None:  # what was before the first look is not this measurement's
+            self._seen.neighbours |= computed
+        self._seen.computed_us = newest_us
+
     def environment(
         self,
         *,
         kept_blocks: int = 0,
         discarded_blocks: int = 0,
         steady: bool = True,
+        family: Collection[int] = (),
     ) -> Environment:
-        """What was seen since the beginning, with what the measurement says of itself."""
-        if self._gpu is not None:
-            self._seen.neighbours.update(self._gpu.neighbours(self._family))
+        """What was seen since the beginning, with what the measurement says of itself.
+
+        Args:
+            kept_blocks: blocks of samples.
+            discarded_blocks: blocks that were thrown away.
+            steady: whether warm-up ended with steady times.
+            family: process ids that belong to the measurement beside this process, such as the other side of a gate.
+        """
+        self.meet()
         return Environment(
             sm_clock_mhz=_range(self._seen.sm_clock_mhz),
             memory_clock_mhz=_range(self._seen.memory_clock_mhz),
             temperature_c=_range(self._seen.temperature_c),
             power_w=_range(self._seen.power_w),
             throttle_reasons=tuple(sorted(self._seen.reasons)),
-            neighbours=tuple(sorted(self._seen.neighbours)),
+            neighbours=tuple(sorted(self._seen.neighbours.difference(family))),
             discarded_blocks=discarded_blocks,
             kept_blocks=kept_blocks,
             steady=steady,
@@ -126,6 +149,17 @@ class Monitor:
     def memory_used_bytes(self) -> int | None:
         """Device memory in use by every process, None where nobody knows."""
         return None if self._gpu is None else self._gpu.memory_used_bytes()
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether anybody else would be seen at all."""
+        return self._others is not None and self._others.can_be_seen
+
+    def own_memory(self, reserved_bytes: int) -> OwnMemory:
+        """Device memory that this process holds, of which PyTorch alone holds so much."""
+        if self._others is None:
+            return OwnMemory(None, "There is no NVML here.")
+        return self._others.own_memory(reserved_bytes)
 
 
 def cuda_problem() -> str | None:
@@ -165,12 +199,13 @@ def identity() -> Identity:
     )
 
 
-def _gpu_of(device: torch.device | None) -> nvml.Nvml | None:
+def _index_of(device: torch.device | None) -> int | None:
+    """Torch's number of the GPU, None where nothing is computed on one."""
     if device is not None and device.type != "cuda":
         return None
     if cuda_problem() is not None:
         return None
-    return nvml.gpu(device.index if device is not None and device.index is not None else torch.cuda.current_device())
+    return device.index if device is not None and device.index is not None else torch.cuda.current_device()
 
 
 def _installed(*distributions: str) -> str | None:

@@ -15,6 +15,8 @@ import torch
 
 from trtgate.backends.base import BuildContext, Runner
 from trtgate.backends.cuda_device import device_memory_of, forget_cublas_workspaces
+from trtgate.measure.device import Monitor
+from trtgate.measure.neighbours import OwnMemory
 from trtgate.measure.placement import infer, on_stream, place
 
 _PROC: Final = Path("/proc/self")
@@ -25,12 +27,13 @@ _RESET_PEAK: Final = "5"  # proc(5), /proc/pid/clear_refs: set the peak resident
 class Footprint:
     """What one build and its inferences take.
 
-    On a GPU, growth of the memory in use on the whole device, which is what a runtime's own allocations can be seen by;
-    it comes in steps of 2 MiB, holds whatever a library loads on first use, and is disturbed by other processes.
-    Without a GPU, growth of this process's resident memory, with the same remark on libraries.
+    On a GPU, growth of what NVML counts for this process (``device_process``). Where it does not count by process,
+    growth of the memory in use on the whole device (``device``), which other processes disturb. Both show a runtime's
+    own allocations, come in steps of 2 MiB and hold whatever a library loads on first use. Without a GPU, growth of
+    this process's resident memory (``process``), with the same remark on libraries.
 
     Attributes:
-        where: what the bytes are of.
+        where: whose memory it is.
         held_bytes: after the first inference, with everything given back that can be.
         transient_bytes: what a further inference takes on top at its peak, in PyTorch's allocator; on the CPU, the
             resident peak of build and first inference above what is held.
@@ -39,14 +42,24 @@ class Footprint:
         weights_bytes: the part of ``held_bytes`` that is not activations, None where they cannot be told apart, as in
             the memory pool of a captured PyTorch graph.
         activations_bytes: what the runtime says it needs for them, else the transient part; None as above.
+        allocated_bytes: growth of live tensors in PyTorch's allocator, exact and this process's own; None on the CPU. A
+            runtime's own allocations are not in it.
+        device_bytes: the total as the whole device shows it, to compare with rows that have nothing else; None on the
+            CPU.
+        whole_device_because: why ``held_bytes`` is of the whole device; empty where it is not.
+        watched: whether other processes on the GPU would have been seen.
     """
 
-    where: Literal["device", "process"]
+    where: Literal["device_process", "device", "process"]
     held_bytes: int
     transient_bytes: int
     build_peak_bytes: int | None = None
     weights_bytes: int | None = None
     activations_bytes: int | None = None
+    allocated_bytes: int | None = None
+    device_bytes: int | None = None
+    whole_device_because: str = ""
+    watched: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -58,8 +71,20 @@ class Footprint:
         return {**asdict(self), "total_bytes": self.total_bytes}
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """Memory at one moment: on the device by everyone, by this process, and live tensors of PyTorch."""
+
+    device_bytes: int
+    own: OwnMemory
+    allocated_bytes: int
+
+
 def measure_build(
-    make: Callable[[], Runner], inputs: Sequence[torch.Tensor], context: BuildContext
+    make: Callable[[], Runner],
+    inputs: Sequence[torch.Tensor],
+    context: BuildContext,
+    watch: Monitor | None = None,
 ) -> tuple[Runner, Footprint]:
     """Build a runner, bind it, run its first inference as the stage ``first_inference``, and measure its memory.
 
@@ -67,6 +92,7 @@ def measure_build(
         make: builds the runner with ``context``.
         inputs: to bind; on any device.
         context: the device, the stream and the stopwatch.
+        watch: entered; notes who else is on the GPU. By default one that nobody reads.
 
     Returns:
         The runner, bound to ``inputs``, and its memory. The caller closes it; it is closed here if it fails.
@@ -75,38 +101,51 @@ def measure_build(
         OutOfDeviceMemoryError: the inputs or the first inference do not fit.
         TrtgateError: whatever building raises.
     """
-    return (_on_gpu if context.stream is not None else _in_process)(make, inputs, context)
+    if context.stream is None:
+        return _in_process(make, inputs, context)
+    return _on_gpu(make, inputs, context, watch or Monitor(context.device))
 
 
 def _on_gpu(
-    make: Callable[[], Runner], inputs: Sequence[torch.Tensor], context: BuildContext
+    make: Callable[[], Runner], inputs: Sequence[torch.Tensor], context: BuildContext, watch: Monitor
 ) -> tuple[Runner, Footprint]:
     device = context.device
-    used_before, allocated_before = _used_on(device)
+    before = _used_on(device, watch)
     torch.cuda.reset_peak_memory_stats(device)
     runner = make()
     try:
-        build_peak = torch.cuda.max_memory_allocated(device) - allocated_before
+        watch.meet()
+        build_peak = torch.cuda.max_memory_allocated(device) - before.allocated_bytes
         _first_inference(runner, inputs, context)
-        used, allocated = _used_on(device)
+        after = _used_on(device, watch)
         torch.cuda.reset_peak_memory_stats(device)
         with on_stream(context):
             infer(runner, context)
-        transient = max(0, torch.cuda.max_memory_allocated(device) - allocated)
+        transient = max(0, torch.cuda.max_memory_allocated(device) - after.allocated_bytes)
+        watch.meet()
     except BaseException:
         runner.close()
         raise
     # A small model fits into blocks that the allocator already had; then only its own count shows it.
-    held = max(used - used_before, allocated - allocated_before, 0)
+    allocated = max(0, after.allocated_bytes - before.allocated_bytes)
+    on_device = max(after.device_bytes - before.device_bytes, allocated)
+    why_not = before.own.reason or after.own.reason
+    held = on_device
+    if before.own.held_bytes is not None and after.own.held_bytes is not None:
+        held = max(after.own.held_bytes - before.own.held_bytes, allocated)
     said = runner.facts.device_memory_bytes
     told_apart = said is not None or not runner.facts.captured
     return runner, Footprint(
-        where="device",
+        where="device" if why_not else "device_process",
         held_bytes=held,
         transient_bytes=transient,
         build_peak_bytes=max(0, build_peak),
         weights_bytes=max(0, held - (said or 0)) if told_apart else None,
         activations_bytes=(transient if said is None else said) if told_apart else None,
+        allocated_bytes=allocated,
+        device_bytes=on_device + transient,
+        whole_device_because=why_not,
+        watched=watch.sees_neighbours,
     )
 
 
@@ -133,8 +172,8 @@ def _first_inference(runner: Runner, inputs: Sequence[torch.Tensor], context: Bu
             infer(runner, context)
 
 
-def _used_on(device: torch.device) -> tuple[int, int]:
-    """Bytes in use on the device, by everyone, and bytes of live tensors, once nothing is held without need.
+def _used_on(device: torch.device, watch: Monitor) -> _Use:
+    """What is in use once nothing is held without need.
 
     Workspaces of cuBLAS are no model's: a build that records a CUDA graph frees what another runner had allocated.
     """
@@ -143,7 +182,8 @@ def _used_on(device: torch.device) -> tuple[int, int]:
     forget_cublas_workspaces()
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
-    return total - free, torch.cuda.memory_allocated(device)
+    own = watch.own_memory(torch.cuda.memory_reserved(device))
+    return _Use(total - free, own, torch.cuda.memory_allocated(device))
 
 
 def _resident_bytes() -> int:

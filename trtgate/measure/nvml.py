@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Collection
 from functools import cache
 from types import ModuleType
 from typing import Any, Final, Self
@@ -12,7 +10,7 @@ from typing import Any, Final, Self
 import torch
 
 _log = logging.getLogger(__name__)
-_cuda: Any = torch.cuda  # partly without type annotations
+_PER_CENT: Final = 100
 
 # nvmlClocksEventReasons bits (nvml.h). Spelt out because bindings renamed them from ThrottleReasons in 2023.
 _REASONS: Final = {
@@ -111,20 +109,42 @@ class Nvml:
             if field.nvmlReturn == self._library.NVML_SUCCESS
         }
 
-    def neighbours(self, family: Collection[int] = ()) -> tuple[int, ...]:
-        """Process ids of others that compute on the GPU.
+    def processes(self) -> dict[int, int | None] | None:
+        """Bytes of device memory that each process on the GPU holds, by its id, also under MPS.
 
-        In a container the ids may be the host's, where ours is unknown. The newest id is then taken to be ours.
-
-        Args:
-            family: further process ids that belong to this measurement.
+        A figure is None where NVML keeps it to itself, and the whole is None where it lists nobody. In a container,
+        older drivers give the host's ids, and newer ones the container's own, without those of other containers.
         """
         listed = self._ask("nvmlDeviceGetComputeRunningProcesses")
-        pids = sorted({int(process.pid) for process in listed or ()})
-        if pids and os.getpid() not in pids and _cuda.is_initialized():
-            pids.pop()
-        ours = {os.getpid(), *family}
-        return tuple(pid for pid in pids if pid not in ours)
+        if listed is None:
+            return None
+        found: dict[int, int | None] = {}
+        for process in [*listed, *(self._ask("nvmlDeviceGetMPSComputeRunningProcesses") or ())]:
+            held = getattr(process, "usedGpuMemory", None)
+            known = found.get(int(process.pid))
+            # The same process may be listed twice, with the same figure.
+            found[int(process.pid)] = known if held is None else max(int(held), known or 0)
+        return found
+
+    def computed_since(self, moment_us: int) -> tuple[frozenset[int], int]:
+        """Ids of processes that were seen to compute after a moment, whether or not they still run.
+
+        The driver samples this by itself, several times a second, and keeps the samples of some seconds.
+
+        Args:
+            moment_us: time of the newest sample that is known, 0 for all that are kept.
+
+        Returns:
+            The ids, and the time of the newest sample.
+        """
+        samples = [
+            sample
+            for sample in self._ask("nvmlDeviceGetProcessUtilization", moment_us) or ()
+            # Unused places of the driver's buffer are returned too.
+            if sample.pid and sample.timeStamp > moment_us and 0 < max(sample.smUtil, sample.memUtil) <= _PER_CENT
+        ]
+        newest_us = max((int(sample.timeStamp) for sample in samples), default=moment_us)
+        return frozenset(int(sample.pid) for sample in samples), newest_us
 
     def _ask(self, function: str, *arguments: Any) -> Any:
         """Call NVML; None where the bindings, the driver or the GPU cannot answer."""

@@ -106,7 +106,10 @@ class JudgeSettings(Section):
         "all the same",
     )
     least_memory_bytes: int = Field(
-        default=2**21, ge=0, description="what less counts as: a device hands memory out in steps of 2 MiB"
+        default=2**21,
+        ge=0,
+        description="what less counts as, and what a change must exceed: a device hands memory out in steps of 2 MiB, "
+        "and whether a small piece takes a new one changes from run to run (2 of 96 rows, by one step, on an H100)",
     )
     passes: tuple[Literal["same", "faster", "new"], ...] = Field(
         default=("same", "faster"), description="a win is named and passes; leave 'faster' out to have it explained"
