@@ -15,6 +15,7 @@ import trtgate
 from trtgate.errors import NothingComparedError, StorageError, UsageError
 from trtgate.gate.git import git, run_git
 
+WORKING_TREE = "the working tree"
 _PATH = "path:"
 _ENV = "env:"
 _FULL = ("No space left on device", "Disk quota exceeded")
@@ -88,7 +89,7 @@ def resolve(spec: str | None, label: str, trees: Path, start: Path) -> Side:
     """
     if spec is None:
         top = git(start, "rev-parse", "--show-toplevel")
-        return Side(label, "the working tree", Path(sys.executable), Path(top) if top else start.resolve())
+        return Side(label, WORKING_TREE, Path(sys.executable), Path(top) if top else start.resolve())
     if spec.startswith(_ENV):
         return _environment(spec, label, start)
     if spec.startswith(_PATH):
