@@ -79,6 +79,8 @@ def _judge(args: argparse.Namespace) -> GateOutcome:
     with gate_folder(cache) as scratch:
         base = sides.resolve(args.base, plan.BASE, scratch / TREES, here)
         head = sides.resolve(args.head, plan.HEAD, scratch / TREES, here)
+        if alike := sides.same_code(base, head):
+            _say(alike)  # before the minutes that it takes
         policy, head_policy = _policies(args.policy, base, head, here)
         _set_up((base, head), policy.gate.setup)
         device = _device() if args.device == "auto" else args.device

@@ -67,6 +67,24 @@ class Side:
         )
 
 
+def same_code(base: Side, head: Side) -> str:
+    """Why both sides run the same code, in one sentence; empty where nothing says that they do.
+
+    That is no mistake where somebody wants to know how well this machine repeats, and so it is said and not refused.
+    """
+    if base.tree is None and head.tree is None:
+        # Not by the resolved interpreter alone: those of two virtual environments are links to one and the same.
+        folders = [side.python.parent.resolve() for side in (base, head)]
+        if folders[0] == folders[1] and base.python.resolve() == head.python.resolve():
+            return f"Both sides are the same environment, {base.spec}: identical code is compared, not a change."
+    elif base.tree is not None and head.tree is not None:
+        if base.tree.resolve() == head.tree.resolve():
+            return f"Both sides are the same folder, {base.spec}: identical code is compared, not a change."
+        if base.commit is not None and base.commit == head.commit:
+            return f"Both sides are commit {base.commit[:12]}: identical code is compared, not a change."
+    return ""
+
+
 def own_root() -> Path:
     """The folder that holds the running trtgate package."""
     return Path(trtgate.__file__).resolve().parent.parent
