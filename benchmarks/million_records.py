@@ -4,6 +4,8 @@ Makes 1,000 cases x 1,000 commits with known steps and spikes, stores them as Pa
 user runs it. Run by hand::
 
     python benchmarks/million_records.py [--folder FOLDER] [--cases 1000] [--commits 1000]
+
+Its output is kept in ``results/evidence-cpu/million_records.txt``.
 """
 
 from __future__ import annotations
@@ -12,17 +14,21 @@ import argparse
 import base64
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trtgate.backends.host_cpu import cpu_model
 from trtgate.store.layout import LAYOUT
 from trtgate.store.parquet import table_of
 from trtgate.store.points import COLUMNS
@@ -121,8 +127,8 @@ def main() -> int:
         store = Path(name) / "store"
         planted = make(store, args.cases, args.commits, args.record_bytes)
         size = sum(path.stat().st_size for path in store.rglob("*.parquet"))
-        cores = len(os.sched_getaffinity(0))
-        print(f"{args.cases * args.commits:,} records, {size / 2**20:,.0f} MiB of Parquet, {cores} cores")
+        print(*_machine(), sep="\n")
+        print(f"{args.cases * args.commits:,} records, {size / 2**20:,.0f} MiB of Parquet")
         summary_s, summary_cpu_s, summary_bytes, text = timed("trend", "--store", str(store), "--summary")
         print(text)
         trend_s, trend_cpu_s, trend_bytes, text = timed("trend", "--store", str(store), "--json", "-")
@@ -134,7 +140,20 @@ def main() -> int:
     print(f"processor time {summary_cpu_s:.1f} s and {trend_cpu_s:.1f} s; more wall time than that is other work here")
     print(f"peak resident memory {peak / 2**20:,.0f} MiB (this script: {_own_peak() / 2**20:,.0f} MiB, not counted)")
     print(f"{hits} of {len(planted)} planted steps found within 3 runs, {len(found) - hits} other change points")
-    return int(total_s > args.limit_s or peak > _LIMIT_BYTES or hits < len(planted))
+    broken = total_s > args.limit_s or peak > _LIMIT_BYTES or hits < len(planted)
+    limits = f"{args.limit_s:g} s together, {_LIMIT_BYTES / 2**20:,.0f} MiB, every planted step"
+    print(f"limits ({limits}): {'broken' if broken else 'kept'}")
+    return int(broken)
+
+
+def _machine() -> list[str]:
+    """Where and when this is, for whoever reads the output elsewhere."""
+    installed = [f"{name} {metadata.version(name)}" for name in ("numpy", "pyarrow", "duckdb", "ruptures")]
+    return [
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} in the minute before",
+        f"{platform.system()}, Python {platform.python_version()}, {', '.join(installed)}",
+    ]
 
 
 def _own_peak() -> int:

@@ -1,4 +1,5 @@
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -98,6 +99,30 @@ def test_a_base_whose_set_up_fails_is_no_gate(trees, tmp_path):
     (base / "trtgate.toml").write_text(f"[gate]\nsetup = {setup!r}\n")
     with pytest.raises(SideError, match="exit code 1 on the base side: the build step broke"):
         _run(base, head, "--cache", tmp_path / "cache")
+
+
+def test_a_gate_that_compares_nothing_says_why_in_every_report(trees, tmp_path):
+    base, head = trees
+    (base / "trtgate.toml").write_text('[gate]\nsetup = ["sh", "-c", "echo no compiler >&2; exit 1"]\n')
+    files = {form: tmp_path / form for form in ("markdown", "junit", "json")}
+    with pytest.raises(SideError):
+        _run(
+            base, head, "--cache", tmp_path / "cache", *(x for form, file in files.items() for x in (f"--{form}", file))
+        )
+    told = {form: file.read_text() for form, file in files.items()}
+    assert told["markdown"].startswith("### trtgate gate: nothing compared\n")
+    assert json.loads(told["json"])["outcome"] == "nothing_compared"
+    assert 'errors="1"' in told["junit"]
+    assert all("on the base side: no compiler." in text for text in told.values())
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+def test_a_report_that_cannot_be_written_does_not_hide_that_nothing_was_compared(trees, tmp_path, capsys):
+    base, head = trees
+    (base / "trtgate.toml").write_text('[gate]\nsetup = ["false"]\n')
+    with pytest.raises(SideError, match="'false' failed"):
+        _run(base, head, "--cache", tmp_path / "cache", "--markdown", FULL)
+    assert "No space left on device" in capsys.readouterr().err
 
 
 OURS = Known(registry.OWN)

@@ -9,7 +9,7 @@ import pytest
 
 from trtgate.errors import StorageError, UsageError
 from trtgate.gate.folder import TREES, gate_folder
-from trtgate.gate.sides import own_root, resolve
+from trtgate.gate.sides import own_root, resolve, same_code
 
 
 def _git(folder, *arguments):
@@ -155,3 +155,26 @@ def test_an_environment_is_its_own_interpreter_and_no_tree(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(spec, tmp_path):
     with pytest.raises(UsageError, match="nowhere"):
         resolve(spec, "head", tmp_path / "cache", tmp_path)
+
+
+def test_sides_that_are_one_and_the_same_are_said_to_be(repository, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin/python").symlink_to(sys.executable)
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+
+    def told(base, head):
+        sides = [resolve(spec, label, tmp_path / "trees", tmp_path) for spec, label in ((base, "base"), (head, "head"))]
+        return same_code(*sides)
+
+    assert told("env:one", "env:link/bin/python").startswith("Both sides are the same environment, env:one")
+    assert told("path:repository", "repository").startswith("Both sides are the same folder, path:repository")
+    assert told("env:one", "env:two") == ""  # links to one interpreter, with packages of their own
+    assert told("env:one", "path:repository") == ""
+
+
+def test_two_names_of_one_commit_are_said_to_be_the_same_code(repository, tmp_path):
+    sides = [resolve(ref, label, tmp_path / "trees", repository) for ref, label in (("v1", "base"), ("HEAD^", "head"))]
+    assert same_code(*sides).startswith(f"Both sides are commit {sides[0].commit[:12]}: ")
+    other = resolve("HEAD", "other", tmp_path / "trees", repository)
+    assert same_code(sides[0], other) == ""

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from trtgate import policy as policies
 from trtgate.artefacts import make_cache
 from trtgate.case import Case, Quantity
-from trtgate.errors import EnvironmentInvalidError, StorageError, UnknownValueError, UsageError
+from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
 from trtgate.gate.folder import TREES, gate_folder
 from trtgate.gate.gpu_lock import whole_gpu
@@ -22,6 +24,7 @@ from trtgate.gate.sides import Side, SideError
 from trtgate.gate.station import Station
 from trtgate.policy import Policy
 from trtgate.report import outputs
+from trtgate.report.sheet import Sheet
 
 _JUDGED = tuple(quantity for quantity in Quantity if quantity is not Quantity.THROUGHPUT)
 _SIDE = "a git ref, a folder (path:FOLDER), or an installed environment (env:FOLDER)"
@@ -59,6 +62,14 @@ def run(args: argparse.Namespace) -> GateOutcome:
         EnvironmentInvalidError: the sides see different machines, or another gate keeps the GPU.
         StorageError: the cache cannot be written; or samples or a report, where the gate would pass.
     """
+    try:
+        return _judge(args)
+    except NothingComparedError as error:
+        _tell_why_nothing_was_compared(error, args)
+        raise
+
+
+def _judge(args: argparse.Namespace) -> GateOutcome:
     here = Path.cwd()
     cache = args.cache.absolute()
     for text in args.case:
@@ -68,6 +79,8 @@ def run(args: argparse.Namespace) -> GateOutcome:
     with gate_folder(cache) as scratch:
         base = sides.resolve(args.base, plan.BASE, scratch / TREES, here)
         head = sides.resolve(args.head, plan.HEAD, scratch / TREES, here)
+        if alike := sides.same_code(base, head):
+            _say(alike)  # before the minutes that it takes
         policy, head_policy = _policies(args.policy, base, head, here)
         _set_up((base, head), policy.gate.setup)
         device = _device() if args.device == "auto" else args.device
@@ -103,6 +116,22 @@ def run(args: argparse.Namespace) -> GateOutcome:
             raise lost  # what was asked for is not all there: that is no pass
         print(f"trtgate: {lost}", file=sys.stderr)  # the verdict counts for more than a file
     return outcome
+
+
+def _tell_why_nothing_was_compared(error: NothingComparedError, args: argparse.Namespace) -> None:
+    """Write the reports that were asked for: without them a comment would go on telling of an earlier commit."""
+    sheet = Sheet(
+        command="trtgate gate",
+        base=args.base,
+        head=args.head or sides.WORKING_TREE,
+        outcome=GateOutcome.NOTHING_COMPARED.value,
+        entries=(),
+        notes=(str(error),),
+    )
+    try:
+        outputs.write(sheet, args, Console(quiet=True))  # in a terminal the error itself is what is shown
+    except StorageError as lost:
+        print(f"trtgate: {lost}", file=sys.stderr)
 
 
 def _quantity(text: str) -> Quantity:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trtgate.case import Quantity
 from trtgate.gate.outcome import GateOutcome
-from trtgate.gate.sides import Side
+from trtgate.gate.sides import Side, same_code
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy.judge import JudgeSettings
 from trtgate.record import Identity
@@ -71,7 +71,7 @@ class GateResult:
             ),
             environment=self.environment,
             machine=f"{self.identity.folder}, {self.pairs} pairs of processes",
-            notes=(*self.notes, *skipped),
+            notes=(*filter(None, [same_code(self.base, self.head)]), *self.notes, *skipped),
             elapsed_s=self.elapsed_s,
             skipped=dict(self.skipped),
         )

@@ -15,6 +15,7 @@ import trtgate
 from trtgate.errors import NothingComparedError, StorageError, UsageError
 from trtgate.gate.git import git, run_git
 
+WORKING_TREE = "the working tree"
 _PATH = "path:"
 _ENV = "env:"
 _FULL = ("No space left on device", "Disk quota exceeded")
@@ -66,6 +67,24 @@ class Side:
         )
 
 
+def same_code(base: Side, head: Side) -> str:
+    """Why both sides run the same code, in one sentence; empty where nothing says that they do.
+
+    That is no mistake where somebody wants to know how well this machine repeats, and so it is said and not refused.
+    """
+    if base.tree is None and head.tree is None:
+        # Not by the resolved interpreter alone: those of two virtual environments are links to one and the same.
+        folders = [side.python.parent.resolve() for side in (base, head)]
+        if folders[0] == folders[1] and base.python.resolve() == head.python.resolve():
+            return f"Both sides are the same environment, {base.spec}: identical code is compared, not a change."
+    elif base.tree is not None and head.tree is not None:
+        if base.tree.resolve() == head.tree.resolve():
+            return f"Both sides are the same folder, {base.spec}: identical code is compared, not a change."
+        if base.commit is not None and base.commit == head.commit:
+            return f"Both sides are commit {base.commit[:12]}: identical code is compared, not a change."
+    return ""
+
+
 def own_root() -> Path:
     """The folder that holds the running trtgate package."""
     return Path(trtgate.__file__).resolve().parent.parent
@@ -88,7 +107,7 @@ def resolve(spec: str | None, label: str, trees: Path, start: Path) -> Side:
     """
     if spec is None:
         top = git(start, "rev-parse", "--show-toplevel")
-        return Side(label, "the working tree", Path(sys.executable), Path(top) if top else start.resolve())
+        return Side(label, WORKING_TREE, Path(sys.executable), Path(top) if top else start.resolve())
     if spec.startswith(_ENV):
         return _environment(spec, label, start)
     if spec.startswith(_PATH):

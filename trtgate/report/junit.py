@@ -34,7 +34,8 @@ def comparison(sheet: Sheet) -> str:
     invalid = sheet.environment is not None and not sheet.environment.verdict.compared
     if invalid or not sheet.entries:
         test = ET.SubElement(suite, "testcase", classname="trtgate", name="environment" if invalid else "comparison")
-        reason = sheet.environment.reason if sheet.environment is not None and invalid else "Nothing was compared."
+        nothing = " ".join(("Nothing was compared.", *sheet.notes))
+        reason = sheet.environment.reason if sheet.environment is not None and invalid else nothing
         _problem(test, "error", sheet.outcome, "", reason)
         errors += 1
     suite.set("tests", str(len(suite)))

@@ -85,7 +85,8 @@ class Sheet:
         """The outcome and the number of each verdict: ``regression: 2 slower, 28 same``."""
         counts = Counter(entry.decision.verdict for entry in self.entries)
         named = [f"{counts[verdict]} {verdict}" for verdict in GRAVEST_FIRST if counts[verdict]]
-        return f"{self.outcome.replace('_', ' ')}: {', '.join(named) or 'nothing was compared'}"
+        outcome = self.outcome.replace("_", " ")
+        return f"{outcome}: {', '.join(named)}" if named else outcome
 
     @property
     def by_gravity(self) -> list[Entry]:
