@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.recording import Command, Recording
+from trtgate.workloads import registry
 
-WORKLOADS: Final = ("simple_cnn", "resnet18", "resnet50", "mobilenet_v3_small", "vit_b_16", "transformer")
+WORKLOADS: Final = registry.ON_GPU
 THREE: Final = ("simple_cnn", "resnet18", "transformer")
+REST: Final = tuple(name for name in registry.names() if name not in registry.ON_GPU)
 PRECISIONS: Final = ("--precision=bf16", "--precision=tf32", "--batch=8")
 QUANTISED: Final = ("--precision=int8", "--precision=fp8", "--batch=8")
 _PAIRS_AT_ONCE: Final = 8  # as many as gate_evidence starts together
@@ -22,8 +24,24 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 
 def matrix(recording: Recording) -> bool:
-    """The default matrix, measured in one process."""
+    """The default matrix, measured in one process, and the micro models where no workload was named."""
     return recording.suite("matrix", *_each("--workload", recording.workloads))
+
+
+def rest(recording: Recording) -> bool:
+    """The workloads that the default matrix leaves out, in fp16."""
+    return recording.suite("rest", "--precision=fp16", *_each("--workload", REST))
+
+
+def bf16(recording: Recording) -> bool:
+    """The raw engine of every workload in bf16, at one batch size."""
+    told = ("--precision=bf16", "--batch=8", "--backend=tensorrt_engine")
+    return recording.suite("bf16", *told, *_each("--workload", registry.names()))
+
+
+def cold_l2(recording: Recording) -> bool:
+    """One cell with its L2 cache flushed before each timed inference."""
+    return recording.suite("cold_l2", "--l2=cold", "--workload=resnet18", "--precision=fp16", "--batch=8")
 
 
 def precisions(recording: Recording) -> bool:
@@ -43,16 +61,19 @@ def clock(recording: Recording) -> bool:
 
 
 def layers(recording: Recording) -> bool:
-    """What inspecting and bisecting a ResNet-18 print, and the inspector's own JSON of every workload."""
-    trtgate = [sys.executable, "-m", "trtgate"]
-    cache = ["--cache-dir", str(recording.cache)]
-    inspect = ["inspect", "resnet18-tensorrt_engine-fp16-b8-stream", "--layers", "--profile", "50"]
-    bisect = ["bisect", "resnet18-tensorrt_engine-fp8-b8-stream"]
-    told = [[*trtgate, *inspect, *cache], [*trtgate, *bisect, *cache]]
-    for name in recording.workloads:
+    """What `trtgate inspect` and `trtgate bisect` print, and the inspector's own JSON of every workload."""
+    eight = "resnet18-tensorrt_engine-{}-b8-stream"
+    told = [
+        ["inspect", eight.format("fp16"), "--layers", "--profile", "50"],
+        ["inspect", eight.format("fp16"), "--against", eight.format("bf16"), "--profile", "50"],
+        ["bisect", eight.format("fp8")],
+        ["bisect", "overflow-tensorrt_engine-fp16-b1-stream"],
+    ]
+    for name in recording.workloads or WORKLOADS:
         case = f"{name}-tensorrt_engine-fp16-{'b1s128' if name == 'transformer' else 'b1'}-stream"
-        told.append([*trtgate, "inspect", case, "--raw", str(recording.out / f"{name}_fp16.json"), *cache])
-    return recording.run("layers", told)
+        told.append(["inspect", case, "--raw", str(recording.out / f"{name}_fp16.json")])
+    trtgate = [sys.executable, "-m", "trtgate"]
+    return recording.run("layers", [[*trtgate, *one, "--cache-dir", str(recording.cache)] for one in told])
 
 
 def regression(recording: Recording) -> bool:
@@ -63,6 +84,11 @@ def regression(recording: Recording) -> bool:
 def eight(recording: Recording) -> bool:
     """The same in eight cases that share their processes: the gate's wall time a case."""
     return recording.run("eight", [[*_regression(recording, "eight"), "--eight"]])
+
+
+def sound(recording: Recording) -> bool:
+    """Identical code in the same eight cases, everything judged: the gate must pass."""
+    return recording.run("sound", [[*_regression(recording, "sound"), "--eight", "--sound"]])
 
 
 def _regression(recording: Recording, name: str) -> Command:
@@ -98,5 +124,9 @@ def rules(recording: Recording) -> bool:
 
 
 STAGES: Final[dict[str, Callable[[Recording], bool]]] = {
-    stage.__name__: stage for stage in (matrix, precisions, quantised, clock, layers, regression, eight, pairs, rules)
+    stage.__name__: stage
+    for stage in (
+        *(matrix, rest, precisions, bf16, quantised, cold_l2),
+        *(clock, layers, regression, eight, sound, pairs, rules),
+    )
 }

@@ -29,10 +29,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trtgate.backends.host_cpu import cpu_model
+from trtgate.store.layout import LAYOUT
 from trtgate.store.parquet import table_of
 from trtgate.store.points import COLUMNS
 
 _STACK = "nvidia-h100-80gb-hbm3_driver580.159.04_cuda13.0_rtx1.4.0.76_torch2.11.0+cu130"
+_HOST = "CPU AMD EPYC 9554 64-Core Processor, threads 16, ONNX Runtime 1.32.0"
 _EPOCH = np.datetime64("2024-01-01T00:00:00", "us")
 _STEP, _NOISE, _STEPPED_SHARE, _SPIKED_SHARE = 0.05, 0.005, 0.1, 0.01
 _LIMIT_BYTES = 2 * 2**30
@@ -61,7 +63,7 @@ def make(folder: Path, cases: int, commits: int, record_bytes: int, seed: int = 
     for case, place in zip(stepped, places, strict=True):
         logs[case, place:] += np.log1p(_STEP)
     medians = np.exp(logs)
-    target = folder / f"stack={_STACK}"
+    target = folder / f"layout={LAYOUT}" / f"stack={_STACK}"
     target.mkdir(parents=True)
     schema = table_of([]).schema
     for start in range(0, commits, 100):
@@ -73,7 +75,8 @@ def make(folder: Path, cases: int, commits: int, record_bytes: int, seed: int = 
         packed = base64.b64encode(random.bytes(rows * record_bytes * 3 // 4)).decode()
         columns = {
             "case_id": np.tile(names, len(block)),
-            "quantity": np.full(rows, "device", dtype=object),
+            "quantity": np.full(rows, "latency", dtype=object),
+            "host": np.full(rows, _HOST, dtype=object),
             "outcome": np.full(rows, "measured", dtype=object),
             "status": np.full(rows, "passed", dtype=object),
             "commit_id": commit_of_row,

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.evidence_stages import STAGES, THREE, WORKLOADS
+from benchmarks.evidence_stages import STAGES, THREE
 from benchmarks.recording import ROOT, Recording
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recording = Recording(
         out,
         cache,
-        workloads=options.workload or WORKLOADS,
+        workloads=options.workload,
         low=options.workload or THREE,
         pairs=options.pairs,
         builders=options.builders,

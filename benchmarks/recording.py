@@ -26,7 +26,7 @@ class Recording:
     Attributes:
         out: folder of logs and small results.
         cache: folder of weights, engines, journals, and of what is not done yet.
-        workloads: of the matrix.
+        workloads: of the matrix; none for its default.
         low: workloads of the stages ``precisions`` and ``quantised``.
         pairs: pairs of processes to record.
         builders: processes that build ahead of what the suite measures.

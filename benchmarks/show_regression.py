@@ -1,6 +1,6 @@
 """Shows that the gate catches a real regression: this tree against a copy in which fp16 models fall back to float32.
 
-    python -m benchmarks.show_regression [CASE ...] [--eight] [--cache FOLDER] [--out FOLDER]
+    python -m benchmarks.show_regression [CASE ...] [--eight] [--sound] [--cache FOLDER] [--out FOLDER]
 
 The copy differs by one edit, of the kind that passes review: every second convolution or linear layer of an fp16 module
 is wrapped into casts, "to be safe". The model stays right, so parity has nothing to say; the gate has to see that it
@@ -10,8 +10,10 @@ the census is all that tells.)
 One case by default, which takes a GPU least time. ``--eight`` takes eight cases, which share their worker processes:
 the number for which a gate's wall time a case is promised. The gate's regression.json holds that time.
 
-Exit codes: 0 the gate said regression (its exit code 1) and found every case slower, or its layers worse; 1 anything
-else.
+``--sound`` leaves the copy without the fault and judges plan and memory too: identical code, which must pass.
+
+Exit codes: 0 the gate said regression (its exit code 1) and found every case slower, or its layers worse, or with
+``--sound`` said pass; 1 anything else.
 """
 
 from __future__ import annotations
@@ -63,21 +65,25 @@ def _safely(module: torch.nn.Module, precision: Precision) -> torch.nn.Module:
 """
 
 
-def copy_with_fault(tree: Path, folder: Path) -> Path:
-    """A copy of a tree with the fault in it.
-
-    Raises:
-        RuntimeError: the line to edit is not there any more; mend this script.
-    """
+def copy_of(tree: Path, folder: Path) -> Path:
+    """A copy of a tree, without what is no code."""
     head = folder / "head"
     shutil.copytree(
         tree, head, ignore=shutil.ignore_patterns(".*", "__pycache__", "results", "*.egg-info", "gate-report")
     )
+    return head
+
+
+def plant_fault(head: Path) -> None:
+    """Edit a tree as described above.
+
+    Raises:
+        RuntimeError: the line to edit is not there any more; mend this script.
+    """
     text = (head / _EDITED).read_text(encoding="utf-8")
     if _SOUND not in text:
         raise RuntimeError(f"{_EDITED} no longer contains: {_SOUND.strip()}")
     (head / _EDITED).write_text(text.replace(_SOUND, _FAULTY) + _FAULT, encoding="utf-8")
-    return head
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="show_regression", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("cases", nargs="*", help="fp16 case ids; each must come out worse")
     parser.add_argument("--eight", action="store_true", help="eight cases instead of one, to state the time of a case")
+    parser.add_argument("--sound", action="store_true", help="plant no fault: the gate must pass")
     parser.add_argument("--cache", type=Path, default=Path(".trtgate"), help="folder for artefacts")
     parser.add_argument("--out", type=Path, default=Path("gate-report"), help="folder for the gate's reports")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="on a CPU latency is judged")
@@ -95,13 +102,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.unlink(missing_ok=True)  # an earlier gate's must not be read as this one's
     tree = Path(__file__).resolve().parents[1]
     timed = "device" if options.device == "cuda" else "latency"
+    quantities = (timed, *QUANTITIES, "plan", "memory") if options.sound else (timed, *QUANTITIES)
     with tempfile.TemporaryDirectory() as folder:
-        head = copy_with_fault(tree, Path(folder))
+        head = copy_of(tree, Path(folder))
+        if not options.sound:
+            plant_fault(head)
         command = [sys.executable, "-m", "trtgate", "gate", f"path:{tree}", f"path:{head}", "--device", options.device]
         command += ["--cache", str(options.cache.absolute()), "--json", str(report)]
         command += ["--markdown", str(report.with_suffix(".md")), "--junit", str(report.with_suffix(".xml"))]
-        command += [f"--case={case}" for case in cases] + [f"--quantity={one}" for one in (timed, *QUANTITIES)]
+        command += [f"--case={case}" for case in cases] + [f"--quantity={one}" for one in quantities]
         status = subprocess.run(command, check=False, cwd=tree).returncode  # noqa: S603 - built above
+    if options.sound:
+        print(f"The gate's exit code is {status}.")
+        return 0 if status == 0 else 1
     worse: dict[str, set[str]] = {timed: set(), "optimisation": set()}
     if report.is_file():
         told = json.loads(report.read_text(encoding="utf-8"))

@@ -26,7 +26,8 @@ jq -c '.change_points[]' "$trend" | while read -r change; do
     continue
   fi
   body=$(jq -r '"\(.case), \(.quantity): x\(.ratio) [\(.low), \(.high)] at confidence \(.confidence).\n\n" +
-    "Between commits `\(.before)` and `\(.after)`, seen in \(.runs_after) runs since. Stack: \(.stack).\n\n" +
+    "Between commits `\(.before)` and `\(.after)`, seen in \(.runs_after) runs since. Stack: \(.stack)" +
+    (if (.host // "") == "" then "" else "; \(.host)" end) + ".\n\n" +
     "`trtgate gate \(.before) \(.after) --case \(.case)` measures the two side by side.\n\n" +
     "<!-- may lie at: \(.candidates | map(.[0:12]) | join(" ")) -->"' <<< "$change")
   gh issue create --title "$title" --body "$body"

@@ -14,6 +14,8 @@ from trtgate.record import Identity, Outcome, Record
 from trtgate.report.sheet import Entry, Sheet
 from trtgate.store import host_format
 from trtgate.store.journal import Journal
+from trtgate.store.layout import LAYOUT
+from trtgate.store.points import COLUMNS
 
 GUIDE = (Path(__file__).resolve().parents[1] / "docs/formats.md").read_text()
 JOURNAL_LINE, SAMPLES_LINE = re.findall(r"```json\n(.*?)\n```", GUIDE, re.DOTALL)
@@ -61,6 +63,13 @@ def test_every_key_of_a_record_is_explained():
 def test_every_key_of_a_history_is_explained(make_record):
     top = host_format.section("accepted", "because", [make_record(quantity="parity")], accepted_at="2026-11-22")
     assert set(top) <= _named(_section("A history"))
+
+
+def test_every_column_of_a_store_is_explained():
+    text = _section("Parquet files and PostgreSQL")
+    assert set(COLUMNS) <= _named(text)
+    assert f"layout={LAYOUT}/" in text
+    assert f"`trtgate_points_{LAYOUT}`" in text
 
 
 def test_every_key_of_a_comparison_is_explained():

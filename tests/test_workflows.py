@@ -267,6 +267,12 @@ def test_one_issue_a_change_point_however_often_it_runs(nights):
         assert nights(_step("b"), _step("c")) == [_title("b"), _title("c")]
 
 
+def test_an_issue_names_the_host_where_the_history_is_of_one(nights, tmp_path):
+    nights(_step("b", host=""), _step("c", host="CPU x, threads 16"))
+    bodies = (tmp_path / "store").read_text()
+    assert re.findall(r"Stack: (.*?)\\n", bodies) == ["h100.", "h100; CPU x, threads 16."]
+
+
 def test_a_step_whose_place_moves_with_more_nights_is_the_same_issue(nights):
     assert nights(_step("c", "a", "b", "d", "e")) == [_title("c")]
     assert nights(_step("d", "d")) == [_title("c")]  # the first night held it possible

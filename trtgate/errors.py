@@ -7,7 +7,8 @@ The command line turns an error into its message and an exit code; it never show
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class TrtgateError(Exception):
@@ -25,7 +26,7 @@ class TrtgateError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions travel between processes; the default rebuilds from ``args`` and would lose one sentence.
-        return (_rebuild, (type(self), self.problem, self.fix))
+        return (_rebuild, (type(self), self.problem, self.fix), vars(self))
 
 
 def _rebuild(kind: type[TrtgateError], problem: str, fix: str) -> TrtgateError:
@@ -129,7 +130,17 @@ class InspectionError(TrtgateError):
 
 
 class OptimisationError(TrtgateError):
-    """An engine is not what the optimiser is claimed to make: a fusion, a precision or a removal is missing."""
+    """An engine is not what the optimiser is claimed to make: a fusion, a precision or a removal is missing.
+
+    Args:
+        problem: what is missing, by layer.
+        fix: what to do.
+        facts: what the census showed all the same; plain JSON for a record.
+    """
+
+    def __init__(self, problem: str, fix: str, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(problem, fix)
+        self.facts = dict(facts or {})
 
 
 class EnvironmentInvalidError(TrtgateError):

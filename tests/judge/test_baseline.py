@@ -72,6 +72,24 @@ def test_rows_that_were_not_measured(make_record, other, base, head, verdict, co
     assert (decision.verdict, decision.code) == (verdict, code)
 
 
+def test_a_known_failure_of_the_optimiser_must_not_become_worse(make_record, other, h100):
+    def row(fp32, **fields):
+        facts = {"compute_layers": {"fp8": 60 - fp32, "fp32": fp32}, "kernels": 70}
+        return make_record(
+            GRAPH, "optimisation", outcome=Outcome.KNOWN_FAILURE, reason="because", **({"facts": facts} | fields)
+        )
+
+    assert decide([row(24)], [row(24)], other).code == "known_failure"
+    worse = decide([row(24)], [row(60)], other)
+    assert worse.verdict is Verdict.SLOWER
+    assert "layers that multiply in fp32: 60 instead of 24" in worse.reason
+    assert decide([row(24)], [row(23)], other).verdict is Verdict.FASTER
+    moved = row(60, identity=h100.model_copy(update={"driver": "590.1"}))
+    assert decide([row(24)], [moved], other).verdict is Verdict.INCOMPARABLE
+    # Runs of before a failure kept its census.
+    assert decide([row(24, facts={})], [row(60)], other).code == "known_failure"
+
+
 def test_another_machine_is_incomparable_and_names_the_difference(make_record, other, h100):
     moved = make_record(GRAPH, identity=h100.model_copy(update={"driver": "590.1"}))
     decision = decide([make_record(GRAPH)], [moved], other)

@@ -18,7 +18,10 @@ def text(name: str) -> str:
 
 def logged(name: str) -> Census:
     """A census from a recorded log, with the source nodes that were recorded beside it."""
-    found = parse_build_log(text(f"{name}.log.gz").split("\n"))
+    return with_sources(parse_build_log(text(f"{name}.log.gz").split("\n")), name)
+
+
+def with_sources(found: Census, name: str) -> Census:
     nodes = tuple(SourceNode.model_validate(node) for node in json.loads(text(f"{name}.sources.json.gz")))
     return found.model_copy(update={"sources": nodes})
 

@@ -41,7 +41,8 @@ def identity():
 def known(identity, workload, backend, precision):
     sequence = registry.default_sequence(workload)
     shape = "b8" if sequence is None else f"b8s{sequence}"
-    return POLICY.known_failure_for(Case.parse(f"{workload}-{backend}-{precision}-{shape}-graph"), identity)
+    case = Case.parse(f"{workload}-{backend}-{precision}-{shape}-graph")
+    return next(iter(POLICY.known_failures_for(case, identity, "build", "parity", "run", "optimisation")), None)
 
 
 @pytest.mark.parametrize("workload", registry.names())
@@ -63,6 +64,14 @@ def test_models_that_quantising_ruins_are_known_by_what_parity_says_of_them(iden
         assert found.stage == "parity"
         assert found.explains(str(seen.value))
         assert not found.explains("Output 'logits' of batch 0: relative L2 error 0.8 is beyond the bound 0.5")
+
+
+def test_a_case_that_is_known_to_fail_in_two_stages_is_so_in_both(identity):
+    hopper = identity.model_copy(update={"architecture": "sm_90", "tensorrt": "1.4.0.76"})
+    case = Case.parse("resnet18-torch_tensorrt-fp8-b8-graph")
+    for stage, count in (("parity", 1), ("optimisation", 1), ("build", 0)):
+        found = POLICY.known_failures_for(case, hopper, stage)
+        assert [entry.stage for entry in found] == [stage] * count
 
 
 def test_other_runtimes_are_expected_to_build_them(identity):

@@ -210,9 +210,10 @@ def test_readme_tables_have_every_time_and_what_it_means(rows):
 
 def test_trends_in_every_form():
     step = ChangePoint(6, "a" * 40, "b" * 40, Interval(1.2, 1.19, 1.21, 0.99), 1e-9, 6, (6, 7))
-    found = trends.Trend(
-        (trends.Finding("h100", "resnet18-eager-fp16-b8-stream", "device", step, ("a" * 40, "b" * 40)),), 2, 24, 1
+    finding = trends.Finding(
+        "h100", "resnet18-eager-fp16-b8-stream", "latency", "CPU x, threads 16", step, ("a" * 40, "b" * 40)
     )
+    found = trends.Trend((finding,), 2, 24, 1)
     text = io.StringIO()
     trends.show(found, Console(file=text, width=120))
     trends.show(found, Console(file=text, width=60))
@@ -221,7 +222,10 @@ def test_trends_in_every_form():
     assert "+20.0% [+19.0%, +21.0%]" in text.getvalue()
     assert "1 change point in 2 histories with 24 points; 1 too short" in text.getvalue()
     assert "`aaaaaaaaaaaa..bbbbbbbbbbbb`" in trends.as_markdown(found)
-    assert found.to_json()["change_points"][0]["after"] == "b" * 40
+    (told,) = found.to_json()["change_points"]
+    assert (told["after"], told["host"]) == ("b" * 40, "CPU x, threads 16")
+    assert "\nCPU x, threads 16\n" in text.getvalue()
+    assert "| CPU x, threads 16 |" in trends.as_markdown(found)
     assert trends.Trend((), 2, 24, 0).headline == "No change point in 2 histories with 24 points."
 
 

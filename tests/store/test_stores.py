@@ -1,12 +1,5 @@
 """Parquet, memory and PostgreSQL answer alike."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,46 +28,11 @@ def runs(tmp_path, make_record, h100):
     return [*made, load_run(save_run(tmp_path / "l4", [elsewhere], status=RunStatus.PASSED))]
 
 
-@pytest.fixture(scope="session")
-def postgres():
-    """URL of a real server on loopback, started for these tests."""
-    places = [Path(found).parent for found in [shutil.which("initdb")] if found]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    programs = next((place for place in places if (place / "initdb").exists() and (place / "pg_ctl").exists()), None)
-    pytest.importorskip("psycopg", reason="psycopg is not installed (extra 'postgres')")
-    if programs is None:
-        pytest.skip("PostgreSQL's initdb is not installed")
-    # initdb refuses to run as root, and another user cannot enter pytest's own temporary folders.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="trtgate-postgres-"))
-    if user is not None:
-        shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True, user=user, cwd=folder, timeout=60)
-
-    data = str(folder / "data")
-    call(str(programs / "initdb"), "-D", data, "-U", "tester", "-A", "trust", "--no-sync")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    call(str(programs / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-    yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
-    call(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
-
-
 @pytest.fixture(params=["parquet", "postgres"])
 def store(request, tmp_path):
     if request.param == "parquet":
         return ParquetStore(tmp_path / "store")
-    import psycopg
-
-    url = request.getfixturevalue("postgres")
-    with psycopg.connect(url) as session:
-        session.execute("DROP TABLE IF EXISTS trtgate_points")
-    return open_store(url)
+    return open_store(request.getfixturevalue("database"))
 
 
 def _plain(store, *which):
@@ -110,7 +68,7 @@ def test_a_run_is_taken_once_also_after_its_acceptance(store, runs):
 
 def test_names_are_values_and_never_sql(store, runs):
     store.ingest(runs)
-    for text in ("'; DROP TABLE trtgate_points; --", "x' OR '1'='1", "%", "\\"):
+    for text in ("'; DROP TABLE trtgate_points_2; --", "x' OR '1'='1", "%", "\\"):
         assert _plain(store, text) == []
     assert len(_plain(store)) == 3
 
@@ -142,8 +100,8 @@ def test_a_damaged_parquet_file_is_named(runs, tmp_path):
 
 
 def test_a_foreign_parquet_file_is_refused(tmp_path):
-    folder = tmp_path / "stack=x"
-    folder.mkdir()
+    folder = tmp_path / "layout=2" / "stack=x"
+    folder.mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), folder / "a.parquet")
     with pytest.raises(RecordError, match="without the column"):
         list(ParquetStore(tmp_path).series())
@@ -167,13 +125,9 @@ def test_a_history_folder_takes_no_runs_from_elsewhere(runs):
         MemoryStore(runs).ingest(runs)
 
 
-def test_an_empty_database_says_how_to_fill_it(postgres):
-    import psycopg
-
-    with psycopg.connect(postgres) as session:
-        session.execute("DROP TABLE IF EXISTS trtgate_points")
+def test_an_empty_database_says_how_to_fill_it(database):
     with pytest.raises(StorageError, match="--ingest"):
-        open_store(postgres).summary()
+        open_store(database).summary()
 
 
 def test_a_refused_login_never_shows_the_password(postgres):
@@ -183,12 +137,8 @@ def test_a_refused_login_never_shows_the_password(postgres):
     assert "tester" not in str(caught.value).split("refused")[0]
 
 
-def test_a_failed_ingest_leaves_the_database_as_it_was(postgres, runs):
-    import psycopg
-
-    with psycopg.connect(postgres) as session:
-        session.execute("DROP TABLE IF EXISTS trtgate_points")
-    store = open_store(postgres)
+def test_a_failed_ingest_leaves_the_database_as_it_was(database, runs):
+    store = open_store(database)
     store.ingest(runs[:1])
 
     def broken():
@@ -202,7 +152,7 @@ def test_a_failed_ingest_leaves_the_database_as_it_was(postgres, runs):
 
 def test_splitting_nothing_yields_nothing():
     none = Coded.of([])
-    assert list(split_series(none, none, none, np.empty(0), none)) == []
+    assert list(split_series(none, none, none, none, np.empty(0), none)) == []
 
 
 def test_codes_rank_by_their_texts():

@@ -144,12 +144,23 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
 
 def _without_a_measurement(old: Record | None, new: Record) -> Decision:
     if old is not None and old.outcome is new.outcome is Outcome.KNOWN_FAILURE:
-        return Decision(Verdict.SAME, "known_failure", f"Known to fail in both: {new.reason}")
+        return _known_to_fail(old, new)
     if old is None and new.outcome is Outcome.KNOWN_FAILURE:
         return Decision(Verdict.NEW, "known_failure", f"New, and known to fail: {new.reason}")
     if old is None or old.outcome is Outcome.MEASURED:
         return Decision(Verdict.MISSING, "failed", f"The head could not measure it: {new.reason}")
     return Decision(Verdict.INVALID, "failed_both", f"Neither run could measure it: {new.reason}")
+
+
+def _known_to_fail(old: Record, new: Record) -> Decision:
+    same = Decision(Verdict.SAME, "known_failure", f"Known to fail in both: {new.reason}")
+    # Where a census was taken all the same, more of what is known to be wrong is a regression.
+    if new.quantity is not Quantity.OPTIMISATION or not (old.facts and new.facts):
+        return same
+    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case).backend):
+        return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
+    found = judge_census(old.facts, new.facts)
+    return same if found.verdict is Verdict.SAME else found
 
 
 def _noisy_change(old: Record, new: Record, settings: JudgeSettings) -> Decision | _Change:

@@ -39,15 +39,30 @@ def differences(a: Identity, b: Identity, quantity: Quantity, backend: BackendNa
     Returns:
         One phrase a field that differs, such as ``driver 580.1 and 590.2``; empty when they compare.
     """
-    fields = dict.fromkeys(_ALWAYS)
-    if quantity in _HOST_BOUND or a.gpu is None or b.gpu is None:
-        fields |= dict.fromkeys(_HOST)
-    fields |= dict.fromkeys(_OF_A_BACKEND.get(BackendName(backend), ()))
+    fields = (*_ALWAYS, *_beside(quantity, backend, on_cpu=a.gpu is None or b.gpu is None))
     return [
         f"{_NAMES[name]} {_say(getattr(a, name))} and {_say(getattr(b, name))}"
         for name in fields
         if getattr(a, name) != getattr(b, name)
     ]
+
+
+def host_of(identity: Identity, quantity: Quantity, backend: BackendName | str) -> str:
+    """What must agree beside GPU, driver and the versions that always count, in words.
+
+    On one stack (`Identity.folder`, which names what always counts) results of a case compare where this text agrees.
+
+    Returns:
+        Such as ``CPU AMD EPYC 9554, threads 16, ONNX Runtime 1.32.0``; empty where nothing else matters.
+    """
+    fields = _beside(quantity, backend, on_cpu=identity.gpu is None)
+    return ", ".join(f"{_NAMES[name]} {_say(getattr(identity, name))}" for name in fields)
+
+
+def _beside(quantity: Quantity, backend: BackendName | str, *, on_cpu: bool) -> tuple[str, ...]:
+    """The fields that matter beside those that always do."""
+    host = _HOST if quantity in _HOST_BOUND or on_cpu else ()
+    return tuple(dict.fromkeys((*host, *_OF_A_BACKEND.get(BackendName(backend), ()))))
 
 
 def _say(value: str | int | None) -> str:

@@ -16,22 +16,23 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from trtgate.errors import MeasurementError
+from trtgate.judge.autocorrelation import effective_count
 from trtgate.judge.interval import Interval
 
 _FEWEST = 5
-_ROUNDING = 1e-13
 _TRIMMED = 0.1  # of the pairs, at either end: two of twenty
-# Autocorrelation beyond this leaves less than one effective sample in twenty; an estimate of it is then noise itself.
-_STRONGEST_AUTOCORRELATION = 0.95
+# Share of the samples between the median and the outermost order statistics that are trusted: spikes lie beyond.
+_INNER = 0.4
 
 
 def median_interval(samples: Sequence[float] | npt.NDArray[np.float64], confidence: float) -> Interval:
     """Interval of the median of autocorrelated samples.
 
     Order statistics (a Woodruff interval): the share of samples below the true median is 1/2, and its standard error
-    follows from the effective sample size, which is read from the signs about the median, so that spikes have no say.
-    Where the samples are too few to hold the wanted quantiles, a normal interval from the median absolute deviation is
-    joined to their range.
+    follows from `effective_count`, less one for the centre that the same samples gave. Where that needs quantiles in
+    the outermost tenth at either end, which hold the spikes if not nothing at all, the distance of the last quantile
+    inside is stretched in proportion, as Siddiqui (1960) and Bloch and Gastwirth (1968) estimate a median's standard
+    error, with Student's t since the scale is then an estimate too.
 
     Args:
         samples: at least 5, in the order in which they were taken, finite.
@@ -44,19 +45,16 @@ def median_interval(samples: Sequence[float] | npt.NDArray[np.float64], confiden
     count = values.size
     ordered = np.sort(values)
     median = float(np.median(ordered))
-    effective = effective_count(values)
-    t = _t_quantile(confidence, max(effective - 1.0, 1.0))
-    reach = t * 0.5 / np.sqrt(effective)
-    # The i-th of n ordered samples stands at (i - 1/2) / n; half a rank outward pays for the ranks being whole numbers.
-    below, above = (0.5 - reach) * count - 1.0, (0.5 + reach) * count
-    ranks = np.arange(count)
-    low, high = np.interp([below, above], ranks, ordered)
-    if below < 0 or above > count - 1:
-        sigma = float(stats.median_abs_deviation(ordered, scale="normal"))
-        # sqrt(pi / 2): the standard error of a median in units of the mean's.
-        width = t * np.sqrt(np.pi / 2) * sigma / np.sqrt(effective)
-        low, high = min(low, median - width), max(high, median + width)
-    return Interval(median, float(low), float(high), confidence)
+    error = 0.5 / np.sqrt(max(effective_count(values) - 1.0, 0.5))
+    reach = -float(special.ndtri((1 - confidence) / 2)) * error
+    inner = min(reach, _INNER)
+    # The i-th of n ordered samples, counted from zero, stands at (i + 1/2) / n.
+    places = np.array([0.5 - inner, 0.5 + inner]) * count - 0.5
+    low, high = np.interp(places, np.arange(count), ordered)
+    stretch = _t_quantile(confidence, count - 1) * error / _INNER if reach > _INNER else 1.0
+    return Interval(
+        median, float(median - stretch * (median - low)), float(median + stretch * (high - median)), confidence
+    )
 
 
 def paired_ratio(
@@ -108,31 +106,6 @@ def excess_spread(samples: Sequence[float] | npt.NDArray[np.float64], limit: flo
     if high - low <= limit * median:
         return None
     return float((high - low) / median) if median > 0 else float("inf")
-
-
-def effective_count(values: npt.NDArray[np.float64]) -> float:
-    """How many independent samples know as much of the median as these autocorrelated ones do.
-
-    The lag-1 correlation of the signs about the median gives, by the arcsine law, that of a latent Gaussian AR(1); its
-    sign correlations at all lags add up to the variance inflation. Never more than the samples there are.
-
-    Args:
-        values: samples in order, shape (n,), n >= 5.
-    """
-    count = values.size
-    apart = values - np.median(values)
-    # Differences of logarithms that are equal on paper differ in their last bit: those are no signs of anything.
-    signs = np.where(np.abs(apart) > _ROUNDING * np.max(np.abs(values)), np.sign(apart), 0.0)
-    power = float(signs @ signs)
-    if power == 0:
-        return float(count)
-    raw = float(signs[1:] @ signs[:-1]) / power
-    # First-order correction of the downward bias of a lag-1 autocorrelation about an estimated centre (Kendall 1954).
-    lag1 = min(max(raw + (1 + 4 * raw) / count, 0.0), _STRONGEST_AUTOCORRELATION)
-    latent = np.sin(np.pi / 2 * lag1)
-    lags = np.arange(1, count)
-    inflation = 1 + 2 * float(np.sum((1 - lags / count) * 2 / np.pi * np.arcsin(latent**lags)))
-    return max(count / inflation, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

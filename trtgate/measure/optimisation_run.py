@@ -105,8 +105,7 @@ def prove_micro(
     if executed is None:
         return _held(census, found, case)
     found.violations += executed.violations()
-    proven = _held(census, found, case)
-    return Proven(proven.kernels, {**proven.facts, "executed": executed.to_json()})
+    return _held(census, found, case, executed=executed.to_json())
 
 
 def prove_case(
@@ -136,20 +135,18 @@ def prove_case(
         found.violations += check_layer_precision(inspected.census, case.precision, settings, case.id)
     if inspected.coverage is not None:
         found.violations += optimisation.check_coverage(inspected.coverage)
-    proven = _held(inspected.census, found, case)
-    return (
-        proven
-        if inspected.coverage is None
-        else Proven(proven.kernels, {**proven.facts, "coverage": inspected.coverage})
-    )
+    covered = {} if inspected.coverage is None else {"coverage": inspected.coverage}
+    return _held(inspected.census, found, case, **covered)
 
 
-def _held(census: Census, found: optimisation.Findings, case: Case) -> Proven:
+def _held(census: Census, found: optimisation.Findings, case: Case, **further: Any) -> Proven:
+    facts = {**found.facts(census), **further}
     if found.violations:
         sentences = [f"{one.check}: {one.message}" for one in found.violations[:_NAMED]]
         more = f" And {len(found.violations) - _NAMED} more." if len(found.violations) > _NAMED else ""
         raise OptimisationError(
             f"{case.id}: {' '.join(sentences)}{more}",
             "See the layers with 'trtgate inspect --layers', or explain them in [optimisation] of trtgate.toml.",
+            facts,
         )
-    return Proven(census.kernels, found.facts(census))
+    return Proven(census.kernels, facts)

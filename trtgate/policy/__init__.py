@@ -79,9 +79,9 @@ class Policy(Section):
             told.append(f"{len(layers)} {names} another runtime; none applied here.")
         return tuple(told)
 
-    def known_failure_for(self, case: Case, identity: Identity) -> KnownFailure | None:
-        """The entry that explains why this case is expected to fail here, if there is one."""
-        return next((known for known in self.known_failure if known.applies(case, identity)), None)
+    def known_failures_for(self, case: Case, identity: Identity, *stages: str) -> tuple[KnownFailure, ...]:
+        """The entries that say that this case is expected to fail here, in these stages: a case may fail in several."""
+        return tuple(known for known in self.known_failure if known.stage in stages and known.applies(case, identity))
 
 
 def load(path: Path | None) -> Policy:

@@ -28,12 +28,12 @@ def explain(path: Path, error: ValidationError, root: type[BaseModel]) -> Policy
     location, kind, value = _place(first["loc"]), first["type"], first.get("input")
     if kind == "extra_forbidden":
         missing = [one["loc"][-1] for one in found if one["type"] == "missing" and one["loc"][:-1] == location[:-1]]
-        return PolicyError(f"{path}: unknown key '{_dotted(location)}'.", _nearest(location, root, missing))
+        return PolicyError(f"{path}: unknown key {_quoted(location)}.", _nearest(location, root, missing))
     if kind == "missing":
         number = next((f" number {part + 1}" for part in reversed(location) if isinstance(part, int)), "")
         return PolicyError(f"{path}: {_table(location[:-1])}{number} needs '{location[-1]}'.", "Add that key.")
     if first["loc"][-1] == _KEY:  # a table whose keys are precisions
-        return PolicyError(f"{path}: unknown key '{_dotted(location)}'.", _choice(first, "Known keys there: "))
+        return PolicyError(f"{path}: unknown key {_quoted(location)}.", _choice(first, "Known keys there: "))
     name = ".".join(str(part) for part in location if not isinstance(part, int))
     if kind == "tuple_type" and isinstance(value, dict):
         return PolicyError(f"{path}: [{name}] is one table where several may stand.", f"Write [[{name}]].")
@@ -42,7 +42,7 @@ def explain(path: Path, error: ValidationError, root: type[BaseModel]) -> Policy
     # A rule about several keys is broken by a whole table, which the message names by its key alone.
     seen = "" if isinstance(value, dict) else f" is {value!r}"
     wrong, fix = _value(first)
-    return PolicyError(f"{path}: {_dotted(location)}{seen}{wrong}.", fix)
+    return PolicyError(f"{path}: {_named(location)}{seen}{wrong}.", fix)
 
 
 def broken_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> PolicyError:
@@ -105,8 +105,27 @@ def _place(location: Location) -> Location:
     return location[:-1] if len(location) > 1 and location[-1] in marks else location
 
 
-def _dotted(location: Location) -> str:
-    return ".".join(str(part) for part in location)
+def _named(location: Location) -> str:
+    """A key as a person finds it: ``measure.seconds``, or ``at_least of [[floor]] number 2``."""
+    table, key = _split(location)
+    return f"{key} of {table}" if key and table else key or table
+
+
+def _quoted(location: Location) -> str:
+    table, key = _split(location)
+    return f"'{key}' of {table}" if table else f"'{key}'"
+
+
+def _split(location: Location) -> tuple[str, str]:
+    """The table of a list that holds a key, counted from one as in the file, and the key; without a list, no table."""
+    first = next((place for place, part in enumerate(location) if isinstance(part, int)), None)
+    name = ".".join(map(str, location[:first]))
+    if first is None:
+        return "", name
+    number = f"number {int(location[first]) + 1}"
+    if first + 1 == len(location):
+        return "", f"{name} {number}"  # a list of values
+    return f"[[{name}]] {number}", ".".join(part for part in location[first + 1 :] if isinstance(part, str))
 
 
 def _table(location: Location) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from trtgate.case import Quantity
+from trtgate.case import Case, Quantity
+from trtgate.judge.comparability import host_of
 from trtgate.judge.trend import change_points
 from trtgate.policy import Policy
-from trtgate.record import Record
+from trtgate.record import Identity, Record
 from trtgate.report import html_page, markdown, outputs, terminal
 from trtgate.report.from_records import machine_of, rows_of, skips_of
 from trtgate.report.html_page import History
@@ -30,7 +31,7 @@ def write(
     Args:
         records: of one run.
         policy: how rows are made of records.
-        past: histories to draw trends of; only those of the run's own stack are used.
+        past: histories to draw trends of; only those of the run's own stack and host are used.
         targets: file by form (markdown, html, json); ``-`` is standard output, None leaves the form out.
         notes: sentences on the whole run, above its rows; JSON holds the records alone.
 
@@ -47,7 +48,7 @@ def write(
             rows,
             title=machine,
             skipped=skipped,
-            histories=_histories(past, records[0].identity.folder, policy),
+            histories=_histories(past, records[0].identity, policy),
             confidence=confidence,
             notes=notes,
         ),
@@ -60,10 +61,12 @@ def write(
             outputs.emit(forms[name](), target)
 
 
-def _histories(past: Iterable[Series], stack: str, policy: Policy) -> dict[str, History]:
+def _histories(past: Iterable[Series], machine: Identity, policy: Policy) -> dict[str, History]:
     found: dict[str, dict[str, Series]] = {}
     for series in past:
-        if series.stack == stack and series.quantity in _SPEAKERS:
+        if series.stack != machine.folder or series.quantity not in _SPEAKERS:
+            continue
+        if series.host == host_of(machine, Quantity(series.quantity), Case.parse(series.case).backend):
             found.setdefault(series.case, {})[series.quantity] = series
     drawn = {}
     for case, by_quantity in found.items():

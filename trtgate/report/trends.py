@@ -29,6 +29,7 @@ class Finding:
         stack: history folder name of the machine and stack.
         case: id.
         quantity: what was measured.
+        host: what else it depends on, in words; empty where it does not, and the history is of all hosts.
         change: where, how large and how certain.
         candidates: commits of all runs that may be the first after the step, and of the run before the first of them.
     """
@@ -36,6 +37,7 @@ class Finding:
     stack: str
     case: str
     quantity: str
+    host: str
     change: ChangePoint
     candidates: tuple[str, ...]
 
@@ -51,6 +53,7 @@ class Finding:
             "stack": self.stack,
             "case": self.case,
             "quantity": self.quantity,
+            "host": self.host,
             "before": change.before,
             "after": change.after,
             "candidates": list(self.candidates),
@@ -115,6 +118,10 @@ class Series(Protocol):
         """Name of the quantity."""
 
     @property
+    def host(self) -> str:
+        """What else the figures depend on, in words; empty where nothing."""
+
+    @property
     def medians(self) -> npt.NDArray[np.float64]:
         """One figure a run, oldest first."""
 
@@ -142,7 +149,7 @@ def search(histories: Iterable[Series], settings: TrendSettings) -> Trend:
         for step in steps:
             first, last = step.whereabouts
             candidates = tuple(dict.fromkeys(one.commits[first - 1 : last + 1]))
-            findings.append(Finding(one.stack, one.case, one.quantity, step, candidates))
+            findings.append(Finding(one.stack, one.case, one.quantity, one.host, step, candidates))
     findings.sort(key=lambda finding: (finding.change.runs_after, -abs(finding.change.ratio.estimate - 1)))
     return Trend(tuple(findings), searched, points, short)
 
@@ -169,13 +176,15 @@ def show(trend: Trend, console: Console | None = None) -> None:
         console: where to print; the standard output without one.
     """
     console = console or Console()
-    for stack in dict.fromkeys(finding.stack for finding in trend.findings):
+    for stack, host in dict.fromkeys((finding.stack, finding.host) for finding in trend.findings):
         console.print(Text(stack, style="bold"))
+        if host:
+            console.print(Text(host))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("case", "quantity", "between commits", "change"):
             table.add_column(heading, no_wrap=True)
         table.add_column("runs since", justify="right", no_wrap=True)
-        for finding in (found for found in trend.findings if found.stack == stack):
+        for finding in (found for found in trend.findings if (found.stack, found.host) == (stack, host)):
             slower = finding.change.ratio.estimate > 1
             table.add_row(
                 Text(finding.case),
@@ -192,10 +201,11 @@ def as_markdown(trend: Trend) -> str:
     """A table for an issue or a nightly summary."""
     lines = [f"### trtgate trend: {markdown.escape(trend.headline)}", ""]
     if trend.findings:
-        head: Sequence[str] = ["stack", "case", "quantity", "between commits", "change", "runs since"]
+        head: Sequence[str] = ["stack", "host", "case", "quantity", "between commits", "change", "runs since"]
         cells = [
             [
                 markdown.code(finding.stack),
+                markdown.escape(finding.host),
                 markdown.code(finding.case),
                 markdown.escape(finding.quantity),
                 markdown.code(finding.commits),

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtgate.errors import BackendAbsentError, RecordError, StorageError, UsageError
+from trtgate.errors import BackendAbsentError, RecordError, UsageError
 from trtgate.store.files import make_folder, storage_error, sync_folder
+from trtgate.store.layout import LAYOUT, require_not_newer, require_readable
 from trtgate.store.locking import folder_lock
-from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, points_of, split_series
+from trtgate.store.points import COLUMNS, CaseSeries, Coded, StackSummary, entering, points_of, split_series
 from trtgate.store.run import Run
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _MEMORY_LIMIT = "1GB"
 
 # Sorted afterwards by number: DuckDB takes seven times as long to sort a million rows of text.
 _SERIES = """
-    SELECT stack, case_id, quantity, commit_id, median, recorded_at, run_name
+    SELECT stack, case_id, quantity, host, commit_id, median, recorded_at, run_name
     FROM points
     WHERE outcome = 'measured' AND median > 0
       AND ($case IS NULL OR case_id = $case) AND ($quantity IS NULL OR quantity = $quantity)
@@ -44,28 +45,38 @@ class ParquetStore:
     """A folder of Parquet files.
 
     Args:
-        folder: holds ``stack=<name>/<digest>.parquet``.
+        folder: holds ``layout=2/stack=<name>/<digest>.parquet``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def layouts(self) -> frozenset[int]:
+        """What is in the folder: layouts of Parquet stores, none where there is no such store."""
+        named = {path.parents[1].name.partition("=")[2] for path in self.folder.glob("layout=*/stack=*/*.parquet")}
+        # The first layout had no folder of its own.
+        first = {1} if any(self.folder.glob("stack=*/*.parquet")) else set()
+        return frozenset(first | {int(name) for name in named if name.isdecimal()})
+
     def ingest(self, runs: Iterable[Run]) -> int:
-        """Add runs that are not there yet, one file a stack.
+        """Add runs that are not there yet and did not fail, one file a stack.
 
         Returns:
             How many records were added.
 
         Raises:
             StorageError: the folder cannot be written; what was there is unchanged.
+            RecordError: a newer release has written into it.
             BackendAbsentError: DuckDB or pyarrow is not installed.
         """
         _require_packages()
         make_folder(self.folder)
         with folder_lock(self.folder):
+            require_not_newer(self.layouts, str(self.folder))
             known = self._digests()
             fresh: dict[str, list[dict[str, Any]]] = {}
-            for run in runs:
+            for run in entering(runs):
                 points = points_of(run)
                 if points[0]["run_digest"] not in known:
                     known.add(points[0]["run_digest"])
@@ -75,11 +86,11 @@ class ParquetStore:
         return sum(map(len, fresh.values()))
 
     def series(self, case: str | None = None, quantity: str | None = None) -> Iterator[CaseSeries]:
-        """Histories by stack, case and quantity.
+        """Histories by stack, case, quantity and host.
 
         Raises:
             StorageError: there is no store.
-            RecordError: a file of it is damaged or foreign.
+            RecordError: a file of it is damaged or foreign, or it is of an older or newer layout.
         """
         return query_series(self._connect, case, quantity)
 
@@ -88,11 +99,10 @@ class ParquetStore:
         return query_summary(self._connect)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        if not any(self.folder.glob("stack=*/*.parquet")):
-            raise StorageError(f"{self.folder} holds no Parquet store.", "Fill one with 'trtgate trend --ingest'.")
+        require_readable(self.layouts, str(self.folder))
         database = connect()
         # A view cannot take a bound parameter; a relation made by the API quotes the path itself.
-        relation = database.read_parquet(str(self.folder / "stack=*" / "*.parquet"), hive_partitioning=True)
+        relation = database.read_parquet(str(self._place / "stack=*" / "*.parquet"), hive_partitioning=True)
         missing = set(COLUMNS) - set(relation.columns)
         if missing:
             raise RecordError(
@@ -102,8 +112,12 @@ class ParquetStore:
         relation.create_view("points")
         return database
 
+    @property
+    def _place(self) -> Path:
+        return self.folder / f"layout={LAYOUT}"
+
     def _digests(self) -> set[str]:
-        if not any(self.folder.glob("stack=*/*.parquet")):
+        if LAYOUT not in self.layouts:
             return set()
         with _reading(self._connect) as database:
             return {row[0] for row in database.sql("SELECT DISTINCT run_digest FROM points").fetchall()}
@@ -112,7 +126,7 @@ class ParquetStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        folder = self.folder / f"stack={stack}"
+        folder = self._place / f"stack={stack}"
         make_folder(folder)
         path = folder / f"{points[0]['run_digest']}.parquet"
         part = path.with_suffix(".part")
@@ -130,14 +144,14 @@ class MemoryStore:
     """Runs that were just read, such as those of a history folder; nothing is kept."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self._points = [point for run in runs for point in points_of(run)]
+        self._points = [point for run in entering(runs) for point in points_of(run)]
 
     def ingest(self, runs: Iterable[Run]) -> int:
         """Refused: a history folder takes runs from pytest and `trtgate.store.history` only."""
         raise UsageError("A history folder cannot take runs from elsewhere.", "Name a Parquet folder or a database.")
 
     def series(self, case: str | None = None, quantity: str | None = None) -> Iterator[CaseSeries]:
-        """Histories by stack, case and quantity."""
+        """Histories by stack, case, quantity and host."""
         return query_series(self._connect, case, quantity)
 
     def summary(self) -> list[StackSummary]:
@@ -195,13 +209,16 @@ def query_series(
     """Histories from a database that has the view ``points``."""
     with _reading(connect) as database:
         table = database.sql(_SERIES, params={"case": case, "quantity": quantity}).to_arrow_table()
-    stacks, cases, quantities, commits, runs = (
-        _coded(table, name) for name in ("stack", "case_id", "quantity", "commit_id", "run_name")
+    stacks, cases, quantities, hosts, commits, runs = (
+        _coded(table, name) for name in ("stack", "case_id", "quantity", "host", "commit_id", "run_name")
     )
     times = table.column("recorded_at").to_numpy().astype(np.int64)
-    order = np.lexsort((runs.ranks, times, quantities.ranks, cases.ranks, stacks.ranks))
+    order = np.lexsort((runs.ranks, times, hosts.ranks, quantities.ranks, cases.ranks, stacks.ranks))
     medians = table.column("median").to_numpy().astype(np.float64)[order]
-    return split_series(stacks.taken(order), cases.taken(order), quantities.taken(order), medians, commits.taken(order))
+    stacks, cases, quantities, hosts, commits = (
+        column.taken(order) for column in (stacks, cases, quantities, hosts, commits)
+    )
+    return split_series(stacks, cases, quantities, hosts, medians, commits)
 
 
 def query_summary(connect: Callable[[], duckdb.DuckDBPyConnection]) -> list[StackSummary]:

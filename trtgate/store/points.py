@@ -16,13 +16,16 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from trtgate.case import Case
+from trtgate.judge.comparability import host_of
 from trtgate.record import Record
-from trtgate.store.run import Run, utc
+from trtgate.store.run import Run, RunStatus, utc
 
 COLUMNS = (
     "stack",
     "case_id",
     "quantity",
+    "host",
     "outcome",
     "status",
     "commit_id",
@@ -39,12 +42,13 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class CaseSeries:
-    """The history of one quantity of one case on one stack, oldest first.
+    """The history of one quantity of one case on one stack and, where the host matters to it, one host; oldest first.
 
     Attributes:
         stack: history folder name of the machine and stack.
         case: id.
         quantity: name.
+        host: what else the figures depend on, in words; empty where they do not, and runs of all hosts are one history.
         medians: one a run, in the quantity's unit, shape (runs,).
         commits: one a run; ``unversioned`` where it was not known.
     """
@@ -52,6 +56,7 @@ class CaseSeries:
     stack: str
     case: str
     quantity: str
+    host: str
     medians: npt.NDArray[np.float64]
     commits: tuple[str, ...]
 
@@ -79,16 +84,24 @@ class Store(Protocol):
     """Many runs, wherever they are kept."""
 
     def ingest(self, runs: Iterable[Run]) -> int:
-        """Add runs that are not there yet; returns how many records were added."""
+        """Add runs that are not there yet and did not fail; returns how many records were added."""
         ...
 
     def series(self, case: str | None = None, quantity: str | None = None) -> Iterator[CaseSeries]:
-        """Histories by stack, case and quantity; all of them, or those of one case or quantity."""
+        """Histories by stack, case, quantity and host; all of them, or those of one case or quantity."""
         ...
 
     def summary(self) -> list[StackSummary]:
         """One line a stack."""
         ...
+
+
+def entering(runs: Iterable[Run]) -> Iterator[Run]:
+    """The runs that passed or were accepted.
+
+    One that failed stays out of the stores altogether: what is stored is not taken again, and it may be accepted later.
+    """
+    return (run for run in runs if run.status is not RunStatus.FAILED)
 
 
 def points_of(run: Run) -> list[dict[str, Any]]:
@@ -105,6 +118,7 @@ def points_of(run: Run) -> list[dict[str, Any]]:
             "stack": record.identity.folder,
             "case_id": record.case,
             "quantity": str(record.quantity),
+            "host": host_of(record.identity, record.quantity, Case.parse(record.case).backend),
             "outcome": str(record.outcome),
             "status": str(run.status),
             "commit_id": record.commit or "unversioned",
@@ -153,27 +167,27 @@ class Coded:
 
 
 def split_series(
-    stacks: Coded, cases: Coded, quantities: Coded, medians: npt.NDArray[np.float64], commits: Coded
+    stacks: Coded, cases: Coded, quantities: Coded, hosts: Coded, medians: npt.NDArray[np.float64], commits: Coded
 ) -> Iterator[CaseSeries]:
-    """Cut sorted columns of equal length where stack, case or quantity changes.
+    """Cut sorted columns of equal length where stack, case, quantity or host changes.
 
     Args:
         stacks: sorted by this first.
         cases: then by this.
-        quantities: then by this, then by time.
+        quantities: then by this.
+        hosts: then by this, then by time.
         medians: shape (points,).
         commits: one a point.
     """
     if not len(medians):
         return
-    keys = np.stack([stacks.codes, cases.codes, quantities.codes])
+    parts = (stacks, cases, quantities, hosts)
+    keys = np.stack([part.codes for part in parts])
     changes = np.any(keys[:, 1:] != keys[:, :-1], axis=0)
     edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(medians)]
     for start, end in itertools.pairwise(edges):
-        first = slice(start, start + 1)
-        yield CaseSeries(
-            stacks[first][0], cases[first][0], quantities[first][0], medians[start:end], commits[start:end]
-        )
+        stack, case, quantity, host = (part[start : start + 1][0] for part in parts)
+        yield CaseSeries(stack, case, quantity, host, medians[start:end], commits[start:end])
 
 
 def _canonical(record: Record) -> str:

@@ -31,7 +31,7 @@ def open_store(location: str, *, max_bytes: int = DEFAULT_MAX_BYTES, create: boo
 
         return PostgresStore(location)
     folder = Path(location)
-    is_parquet = any(folder.glob("stack=*/*.parquet"))
+    is_parquet = bool(ParquetStore(folder).layouts)
     paths = run_paths(folder) if folder.is_dir() or not (create or is_parquet) else []
     held = [*paths, *(run_paths(folder, rejected=True) if folder.is_dir() else [])]
     if held and (create or is_parquet):
