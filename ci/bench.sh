@@ -5,10 +5,9 @@
 #   ci/bench.sh --workload resnet18 --batch 8        part of it; any option of pytest goes
 #
 # PYTHON chooses the interpreter; without it .venv's (which `make bench` creates), else python3.
-# Exit code: pytest's. 5 means that nothing was measured, which is not green.
+# Exit code: pytest's. 5 means that nothing was measured, which is not green; 2 also that the interpreter lacks something.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-default=python3
-if [ -x .venv/bin/python ]; then default=.venv/bin/python; fi
-exec "${PYTHON:-$default}" -m pytest benchmarks "$@"
+. ci/python.sh
+exec "$python" -m pytest benchmarks "$@"

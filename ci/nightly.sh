@@ -11,9 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-default=python3
-if [ -x .venv/bin/python ]; then default=.venv/bin/python; fi
-python=${PYTHON:-$default}
+. ci/python.sh
 out=${OUT:-nightly-report}
 mkdir -p "$out" results
 rm -f "$out/trend.json" "$out/trend.md" "$out/index.html"

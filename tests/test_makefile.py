@@ -44,3 +44,19 @@ def test_a_goal_runs_in_the_environment_that_it_installed_into(environment, goal
     assert done.returncode == 0, shlex.join(command) + done.stdout + done.stderr
     for tool in GOALS[goal]:
         assert f"own {tool}" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["bench", "nightly"])
+def test_an_interpreter_without_the_suite_is_told_before_anything_runs(tmp_path, script):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    bare = str(tmp_path / "bare" / "bin" / "python")
+    done = subprocess.run(
+        [ROOT / "ci" / f"{script}.sh"],
+        env=os.environ | {"PYTHON": bare, "PYTHONPATH": "", "OUT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{script}: {bare} cannot run the benchmarks: ModuleNotFoundError: No module named 'pytest'." in done.stderr
+    assert "Run 'make install'" in done.stderr
