@@ -43,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say what the run that is to be resumed died of."""
+    return (STATE.suite and STATE.suite.perils.told()) or None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a case, named by the case's id."""
     collection.parametrize(metafunc)

@@ -58,7 +58,12 @@ def test_optimisation(buildable_case: Case, workshop: Workshop, recorder: Record
 
 def _prove(case: Case, recorder: Recorder, prove: Callable[[], Proven]) -> None:
     recorder.progress.doing(f"inspecting {case.id}")
-    proven = recorder.stage(case, Quantity.OPTIMISATION, "optimisation", prove)
+
+    def inspected() -> Proven:
+        recorder.suite.about_to("optimisation", (case,))
+        return prove()
+
+    proven = recorder.stage(case, Quantity.OPTIMISATION, "optimisation", inspected)
     kernels = Series.of([proven.kernels])
     recorder.keep(
         recorder.suite.record(case, Quantity.OPTIMISATION, Outcome.MEASURED, series=kernels, facts=proven.facts)

@@ -2,23 +2,27 @@
 
 import json
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from trtgate.judge.interval import Interval
 from trtgate.judge.pairs import read_pairs
 from trtgate.judge.verdict import Decision, Verdict
+from trtgate.policy import Policy
 from trtgate.record import Identity, Outcome, Record
 from trtgate.report.sheet import Entry, Sheet
 from trtgate.store import host_format
 from trtgate.store.journal import Journal
 from trtgate.store.layout import LAYOUT
+from trtgate.store.lines import Mark, Start
 from trtgate.store.points import COLUMNS
 
 GUIDE = (Path(__file__).resolve().parents[1] / "docs/formats.md").read_text()
-JOURNAL_LINE, SAMPLES_LINE = re.findall(r"```json\n(.*?)\n```", GUIDE, re.DOTALL)
+JOURNAL_LINE, OTHER_LINES, SAMPLES_LINE = re.findall(r"```json\n(.*?)\n```", GUIDE, re.DOTALL)
 
 
 def _named(text):
@@ -37,6 +41,26 @@ def test_the_example_of_a_record_is_one(tmp_path):
     (entry,) = Journal(tmp_path / "journal.jsonl").entries()
     assert entry.record == record
     assert entry.node.endswith(f"[{record.case}]")
+
+
+def test_the_examples_of_lines_without_a_record_are_some(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(OTHER_LINES + "\n")
+    start, mark = Journal(path).lines()
+    assert [start.to_json(), mark.to_json()] == [json.loads(line) for line in OTHER_LINES.splitlines()]
+    assert set(start.died.cases) < set(mark.cases)
+
+
+def test_every_key_and_stage_of_a_line_is_explained():
+    named = _named(_section("A journal"))
+    stages = get_args(Mark.model_fields["stage"].annotation)
+    assert {*Start.model_fields, *Mark.model_fields, *stages} - {"schema_version"} <= named
+
+
+def test_the_known_failure_that_it_shows_is_an_entry():
+    (text,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    (entry,) = Policy.model_validate(tomllib.loads(text)).known_failure
+    assert entry.explains("The process died 2 times while resnet50-tensorrt_engine-fp16-b8-graph was built.")
 
 
 def test_samples_are_unpacked_as_it_says():

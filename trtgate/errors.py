@@ -105,6 +105,10 @@ class LostDeviceError(MeasurementError):
     """The GPU's context broke for good, as after an illegal access: nothing more can be measured in this process."""
 
 
+class ProcessDiedError(TrtgateError):
+    """A case took the whole process down, time and again: it is not run any more."""
+
+
 class ParityError(TrtgateError):
     """A candidate does not compute what the reference computes."""
 

@@ -15,6 +15,7 @@ import pytest
 from trtgate.errors import RecordError, StorageError
 from trtgate.policy import StoreSettings
 from trtgate.store.journal import Journal, TornLineWarning
+from trtgate.store.lines import Entry, Mark, Start
 
 _WRITER = textwrap.dedent(
     """
@@ -45,6 +46,18 @@ def test_what_was_appended_comes_back_in_order(journal, make_record):
     journal.append(two, node="test_latency[a]")
     assert journal.records() == [one, two]
     assert [entry.node for entry in journal.entries()] == ["test_device[a]", "test_latency[a]"]
+
+
+def test_lines_without_a_record_come_back_and_are_no_rows(journal, make_record):
+    record = make_record()
+    mark = Mark(stage="run", cases=("a", "b"), node="test_latency[a]", quantity="latency")
+    start = Start(identity=record.identity, commit="0123abc", changes="aaaa", died=mark)
+    written = [start, Mark(stage="idle"), Entry("test_device[a]", record), mark]
+    for line in written:
+        journal.write(line)
+    assert journal.lines() == written
+    assert journal.entries() == [written[2]]
+    assert journal.records() == [record]
 
 
 def test_no_journal_is_an_empty_journal(journal):
@@ -100,6 +113,11 @@ def test_a_journal_that_is_one_torn_line_starts_again(journal, make_record):
         b"[]\n",
         b'{"node":"x"}\n',
         b'{"node":1,"record":{}}\n',
+        b'{"mark":{"stage":"lunch"}}\n',
+        b'{"mark":{"stage":"build","case":"a"}}\n',
+        b'{"mark":{"stage":"build"},"node":"x"}\n',
+        b'{"start":{"schema_version":1}}\n',
+        b'{"start":[]}\n',
         b'{"node":"x","record":{"schema_version":1}}\n',
         b"\xff\xfe\n",
         b"\n",
@@ -123,6 +141,13 @@ def test_a_line_of_a_newer_release_is_refused_with_its_version(journal, make_rec
     journal.path.write_text(json.dumps(line) + "\n")
     with pytest.raises(RecordError, match=r"schema 7.*newer"):
         journal.records()
+
+
+def test_a_run_of_a_newer_release_is_refused_with_its_version(journal):
+    journal.path.parent.mkdir()
+    journal.path.write_text('{"start":{"schema_version":7,"mood":"good"}}\n')
+    with pytest.raises(RecordError, match=r"journal schema 7.*newer"):
+        journal.lines()
 
 
 def test_a_huge_journal_is_refused_before_it_is_parsed(tmp_path, make_record):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from trtgate.errors import StorageError
 from trtgate.store.files import make_folder, storage_error
 from trtgate.store.journal import Journal
+from trtgate.store.turn import Turn
 
 _MOST_RUNS: Final = 64  # on one machine at once: far more than it has GPUs
 
@@ -25,13 +26,19 @@ class Claim:
 
     Attributes:
         journal: to append to, or to resume from.
+        turn: which of several cases is being called, or was when a run that is to be resumed died.
     """
 
     journal: Journal
     _lock: int
+    turn: Turn = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turn = Turn(self.journal.path.with_suffix(".turn"))
 
     def release(self) -> None:
         """Let another run have the journal."""
+        self.turn.close()
         os.close(self._lock)
 
 

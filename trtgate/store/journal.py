@@ -1,7 +1,8 @@
-"""The append-only journal: every finished benchmark is on disk before the next one starts.
+"""The append-only journal: every row is on disk as soon as it is measured, and what is risky before it is done.
 
-One line of JSON a benchmark, ``{"node": <pytest node id>, "changes": <digest>, "record": {...}}``. A process that dies
-loses at most the benchmark in progress; the line that it was writing is recognised by its missing line feed.
+One line of JSON a row, and between them how each run began and what it was about to do (`trtgate.store.lines`). A
+process that dies loses at most what it was measuring; the line that it was writing is recognised by its missing line
+feed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from trtgate.errors import RecordError
 from trtgate.policy import StoreSettings
 from trtgate.record import Record
 from trtgate.store.files import make_folder, parse_json, storage_error, sync_folder
+from trtgate.store.lines import Entry, Line, parse
 from trtgate.store.locking import acquire
 
 _TAIL_BYTES = 65_536
@@ -29,25 +30,11 @@ class TornLineWarning(UserWarning):
     """The last line of a journal was cut off, because its writer died; it is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line: the record, and what only a run that resumes it asks for.
-
-    Attributes:
-        node: pytest's id of the benchmark that left it, empty without pytest.
-        changes: digest of what differed from the record's commit, empty where nothing did.
-    """
-
-    node: str
-    record: Record
-    changes: str = ""
-
-
 class Journal:
-    """A file of entries that several processes may append to at once.
+    """A file of lines that several processes may append to at once.
 
     Args:
-        path: the file; it and its folders are created by the first `append`.
+        path: the file; it and its folders are created by the first line.
         max_bytes: refuse to read a larger file.
     """
 
@@ -56,19 +43,22 @@ class Journal:
         self.max_bytes = max_bytes
 
     def append(self, record: Record, node: str = "", changes: str = "") -> None:
-        """Add one entry and return once it is on the disk.
+        """Add one row, as `write` does."""
+        self.write(Entry(node, record, changes))
+
+    def write(self, line: Line) -> None:
+        """Add one line and return once it is on the disk.
 
         Raises:
-            StorageError: the disk is full, the folder read-only, or the file locked; earlier entries are intact.
+            StorageError: the disk is full, the folder read-only, or the file locked; earlier lines are intact.
         """
-        entry = {"node": node, "changes": changes, "record": record.to_json()}
-        line = json.dumps(entry, allow_nan=False, separators=(",", ":")) + "\n"
+        text = json.dumps(line.to_json(), allow_nan=False, separators=(",", ":")) + "\n"
         make_folder(self.path.parent)
         try:
             with self._opened(os.O_RDWR | os.O_APPEND | os.O_CREAT) as handle:
                 size = self._without_torn_tail(handle)
                 try:
-                    _write_all(handle, line.encode("utf-8"))
+                    _write_all(handle, text.encode("utf-8"))
                     os.fsync(handle)
                 except OSError:
                     # A full disk may have taken half the line: take it back while the lock is held.
@@ -80,8 +70,8 @@ class Journal:
         except OSError as error:
             raise storage_error("append to the journal", self.path, error) from None
 
-    def entries(self) -> list[Entry]:
-        """All whole entries, in the order in which they were written; none if there is no journal yet.
+    def lines(self) -> list[Line]:
+        """All whole lines, in the order in which they were written; none if there is no journal yet.
 
         Raises:
             RecordError: a line other than a torn last one is damaged, foreign or of a newer schema; names the line.
@@ -103,6 +93,10 @@ class Journal:
         if tail:
             self._warn_of_torn_line(len(tail))
         return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+
+    def entries(self) -> list[Entry]:
+        """The rows of `lines`."""
+        return [line for line in self.lines() if isinstance(line, Entry)]
 
     def records(self) -> list[Record]:
         """The records of `entries`."""
@@ -185,17 +179,13 @@ class Journal:
             stacklevel=4,
         )
 
-    def _parse(self, line: bytes, number: int) -> Entry:
+    def _parse(self, line: bytes, number: int) -> Line:
         source = f"{self.path}, line {number},"
         try:
             data = parse_json(line.decode("utf-8"), source)
         except UnicodeDecodeError:
             raise RecordError(f"{source} is not text.", "Restore the file or record it again.") from None
-        older = {"changes": ""}  # what a line of an older release lacks
-        match older | data if isinstance(data, dict) else data:
-            case {"node": str(node), "changes": str(changes), "record": record, **rest} if not rest:
-                return Entry(node, Record.from_json(record, source), changes)
-        raise RecordError(f"{source} is not a journal entry.", "Name a journal that trtgate wrote.")
+        return parse(data, source)
 
 
 def _write_all(handle: int, data: bytes) -> None:

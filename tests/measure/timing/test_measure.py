@@ -82,6 +82,30 @@ def test_whoever_fails_is_left_out_and_the_others_are_measured_anew(cpu_context,
     assert timing.lost_by is None
 
 
+def test_whose_turn_it_is_is_told_while_it_is_and_not_after(cpu_context, eager):
+    turn, seen = bytearray(1), set()
+
+    def telling(name, runner):
+        enqueue = runner.enqueue
+
+        def told():
+            seen.add((name, turn[0]))
+            enqueue()
+
+        runner.enqueue = told
+        return called(runner)
+
+    participants = {"bad": called(breaking(eager(8), 40)), "b": telling("b", eager(8)), "c": telling("c", eager(8))}
+
+    def unsure_in_nobodys_turn(_):
+        seen.add(("judge", turn[0]))
+        return Certainty.FAIR
+
+    measure(participants, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, unsure_in_nobodys_turn, 0, turn=turn)
+    assert seen == {("b", 2), ("c", 3), ("judge", 0)}
+    assert turn[0] == 0
+
+
 def test_whoever_takes_the_context_along_ends_it_for_all(cpu_context, eager, monkeypatch):
     monkeypatch.setattr(cuda_device, "is_lost", lambda: True)
     participants = {"good": called(eager(64)), "bad": called(breaking(eager(64), 40))}

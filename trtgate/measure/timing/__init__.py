@@ -10,7 +10,7 @@ two sides live in two processes.
 
 from trtgate.measure.timing.clock import BuildStopwatch, host_clock
 from trtgate.measure.timing.events import CudaTimer, DeviceTimer, timer_for
-from trtgate.measure.timing.measure import Participant, Timing, measure
+from trtgate.measure.timing.measure import Participant, Slot, Timing, measure
 from trtgate.measure.timing.rounds import Certainty
 from trtgate.measure.timing.samplers import Sampler, calm, require_captured
 
@@ -21,6 +21,7 @@ __all__ = [
     "DeviceTimer",
     "Participant",
     "Sampler",
+    "Slot",
     "Timing",
     "calm",
     "host_clock",

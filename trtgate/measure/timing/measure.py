@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from trtgate.backends import cuda_device
 from trtgate.backends.base import BuildContext, Runner
@@ -14,10 +15,12 @@ from trtgate.case import L2, Execution, Quantity
 from trtgate.errors import LostDeviceError
 from trtgate.measure.device import Monitor
 from trtgate.measure.timing.clock import HostClock, host_clock
-from trtgate.measure.timing.rounds import Judge, Sample, checked, take_turns, warm_up
+from trtgate.measure.timing.rounds import Judge, checked, take_turns, warm_up
 from trtgate.measure.timing.samplers import Sampler, calm
 from trtgate.policy import MeasureSettings
 from trtgate.record import Environment
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class Timing:
     environment: Environment
 
 
+class Slot(Protocol):
+    """A place for a small number, such as a byte of memory that outlives the process."""
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Set it."""
+        ...
+
+
 class _ParticipantError(Exception):
     """Whose sample failed; never leaves this file."""
 
@@ -73,6 +84,7 @@ def measure(
     *,
     monitor: Monitor | None = None,
     clock: HostClock = host_clock,
+    turn: Slot | None = None,
 ) -> Timing:
     """Time one quantity of all participants, in turns, round by round.
 
@@ -90,20 +102,27 @@ def measure(
         seed: of the order of the turns.
         monitor: watches the device; by default NVML's view of the context's device.
         clock: the host's clock.
+        turn: its first item says which participant is being called, counted from 1, and 0 between them: the answer
+            that is left where one of them kills the process.
 
     Raises:
         MeasurementError: the device was throttled for too long.
     """
+    called = bytearray(1) if turn is None else turn
+    numbers = {name: number for number, name in enumerate(participants, start=1)}
     failures: dict[str, Exception] = {}
     left = dict(participants)
     lost_by = None
     while left:
         try:
             samplers = {
-                name: _sampler(name, participant, quantity, settings, context, l2, clock)
+                name: _in_turn(
+                    name, numbers[name], called, _maker(name, participant, quantity, settings, context, l2, clock)
+                )()
                 for name, participant in left.items()
             }
-            return _measured(samplers, failures, settings, context, judge, seed, monitor, clock)
+            samples = {name: _in_turn(name, numbers[name], called, _taker(samplers[name])) for name in samplers}
+            return _measured(samplers, samples, failures, settings, context, judge, seed, monitor, clock)
         except _ParticipantError as failed:
             # A remembered error must not keep alive what its frames hold.
             traceback.clear_frames(failed.error.__traceback__)
@@ -118,6 +137,7 @@ def measure(
 
 def _measured(
     samplers: Mapping[str, Sampler],
+    samples: Mapping[str, Callable[[], float]],
     failures: dict[str, Exception],
     settings: MeasureSettings,
     context: BuildContext,
@@ -126,7 +146,6 @@ def _measured(
     monitor: Monitor | None,
     clock: HostClock,
 ) -> Timing:
-    samples = {name: _named(name, sampler.sample) for name, sampler in samplers.items()}
     with monitor or Monitor(context.device) as watch, calm(context):
         steady = warm_up(samples, settings, clock)
         order = random.Random(seed)  # noqa: S311 - an order that can be repeated, not a secret
@@ -138,7 +157,7 @@ def _measured(
     return Timing(rounds.samples_s, host_bound, failures, None, environment)
 
 
-def _sampler(
+def _maker(
     name: str,
     participant: Participant,
     quantity: Quantity,
@@ -146,22 +165,28 @@ def _sampler(
     context: BuildContext,
     l2: L2,
     clock: HostClock,
-) -> Sampler:
+) -> Callable[[], Sampler]:
     runner, execution = participant.runner, participant.execution
-    try:
-        return Sampler(runner, quantity, settings, context, l2, execution, name=name, clock=clock)
-    except Exception as error:  # a vendor's runner may raise anything
-        raise _ParticipantError(name, error) from error
+    return lambda: Sampler(runner, quantity, settings, context, l2, execution, name=name, clock=clock)
 
 
-def _named(name: str, sample: Sample) -> Sample:
-    def take() -> float:
+def _taker(sampler: Sampler) -> Callable[[], float]:
+    return lambda: checked(sampler.name, sampler.sample())
+
+
+def _in_turn(name: str, number: int, called: Slot, work: Callable[[], _Result]) -> Callable[[], _Result]:
+    """A participant's work, which says whose turn it is, and whose fault an error is."""
+
+    def turn() -> _Result:
+        called[0] = number
         try:
-            return checked(name, sample())
+            return work()
         except Exception as error:  # a vendor's runner may raise anything
             raise _ParticipantError(name, error) from error
+        finally:
+            called[0] = 0
 
-    return take
+    return turn
 
 
 def _lost(by: str) -> LostDeviceError:
