@@ -18,6 +18,8 @@ from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
 from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan, refuse_graph
+from trtgate.precision.quantisation_report import skipped_sentence
+from trtgate.report.figures import printable
 from trtgate.report.layers import show_difference, show_facts, show_layers
 
 if TYPE_CHECKING:
@@ -197,6 +199,8 @@ def _show(target: Inspected, args: argparse.Namespace) -> None:
     tf32 = not Path(args.target).is_file() and Case.parse(args.target).precision is Precision.TF32
     if tf32:
         found["note"] = _TF32
+    if target.skipped:
+        found["skipped"] = list(target.skipped)
     if args.json:
         census = target.census.model_dump(mode="json", exclude_defaults=True)
         told = {"facts": found, "census": census, "layer_ms": target.layer_ms, "recalled": target.recalled}
@@ -205,6 +209,8 @@ def _show(target: Inspected, args: argparse.Namespace) -> None:
     show_facts(found, args.target)
     if tf32:
         print(_TF32)
+    if target.skipped:
+        print(printable(skipped_sentence(target.skipped)))
     if args.layers or args.profile:
         show_layers([_row(layer, target.layer_ms) for layer in target.census.layers])
 
