@@ -1,4 +1,4 @@
-"""An engine that is less quantised than its name says: inspect tells it, also of a census that it recalls."""
+"""Quantised cases: what was skipped is told, also of a census that is recalled, and why one cannot be calibrated."""
 
 import json
 
@@ -71,3 +71,17 @@ def test_nothing_is_told_where_nothing_was_skipped(tmp_path, capsys):
     case = "simple_cnn-onnxruntime-int8-b2-stream"
     assert "did not quantise" not in told(capsys, case, tmp_path)
     assert "skipped" not in json.loads(told(capsys, case, tmp_path, "--json"))["facts"]
+
+
+def test_a_workload_that_cannot_be_calibrated_is_no_defect_of_trtgate(tmp_path, capsys, monkeypatch):
+    class Broken(Small):
+        def calibration_inputs(self, count, sequence, seed):
+            raise FileNotFoundError("no pictures in data/")
+
+    monkeypatch.setattr(registry, "get", lambda name, **source: Broken())
+    assert main(["inspect", "simple_cnn-onnxruntime-int8-b2-stream", "--cache-dir", str(tmp_path)]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "trtgate: calibration_inputs of 'simple_cnn' raised FileNotFoundError: no pictures in data/. Correct the "
+    )
+    assert "Traceback" not in said
