@@ -143,3 +143,28 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(cache: PlanCache, monke
     with pytest.raises(StorageError, match="No space left on device"):
         cache.store(KEY, PLAN, {})
     assert not list(cache.folder.iterdir())
+
+
+def test_it_holds_a_content_until_its_key_stands_for_another(cache: PlanCache) -> None:
+    entry = cache.store(KEY, PLAN, {})
+    assert entry.path == cache.content_path(KEY, entry.digest)
+    assert cache.holds(entry.path.name, entry.digest)
+    assert not cache.holds(entry.path.name, "0" * 64)
+    again = cache.store(KEY, PLAN[1:], {})
+    # As another process may leave it that stored the same key at the same moment.
+    entry.path.write_bytes(PLAN)
+    assert not cache.holds(entry.path.name, entry.digest)
+    assert cache.holds(again.path.name, again.digest)
+
+
+def test_it_does_not_hold_what_was_altered_or_is_gone(cache: PlanCache) -> None:
+    entry = cache.store(KEY, PLAN, {})
+    entry.path.write_bytes(PLAN[:-1])
+    assert not cache.holds(entry.path.name, entry.digest)
+    entry.path.unlink()
+    assert not cache.holds(entry.path.name, entry.digest)
+    entry.path.write_bytes(PLAN)
+    assert cache.holds(entry.path.name, entry.digest)
+    for sidecar in (b"", b"[]", b'{"schema": 1}'):
+        (cache.folder / f"{entry.path.stem.split('-')[0]}.json").write_bytes(sidecar)
+        assert not cache.holds(entry.path.name, entry.digest)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from trtgate import artefacts
-from trtgate.backends import tensorrt_engine, trt_build, trt_installed, trt_runtime
+from trtgate.backends import plan_cache, tensorrt_engine, trt_build, trt_installed, trt_runtime
 from trtgate.backends.base import BuildContext
 from trtgate.backends.plan_cache import PlanCacheWarning
 from trtgate.backends.tensorrt_engine import build_plan, plan_of
@@ -165,7 +165,7 @@ def test_a_build_that_returns_nothing_says_what_tensorrt_logged(
         pytest.skip("with a GPU this build succeeds")
     with pytest.raises(BuildError, match=r"TensorRT built nothing for case: .*(Cuda|CUDA|device)"):
         plan_of(conv_relu(), FP32, "case", context, ahead_of_time=False)
-    assert not list(tensorrt_engine.plan_cache(context.cache).folder.glob("*"))
+    assert not list(plan_cache.of_plans(context.cache).folder.glob("*"))
 
 
 def test_parsing_and_building_log_no_warning_of_ours(context: BuildContext, conv_relu: Callable[..., Path]) -> None:

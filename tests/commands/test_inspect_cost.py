@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from simulated_nvml import Gpu, Nvml
 
-from trtgate.backends import gpu_files, trt_installed
+from trtgate import artefacts
+from trtgate.backends import gpu_files, plan_cache, plan_target, trt_installed
 from trtgate.case import Case
 from trtgate.measure import inspection, kept_census
 from trtgate.measure.build_log import parse_build_log
@@ -16,31 +19,36 @@ from trtgate.measure.census import SourceNode
 from trtgate.policy import find, load
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests", ROOT)))}
+ENVIRONMENT.pop("CUDA_VISIBLE_DEVICES", None)
 VIT = ROOT / "tests" / "data" / "engines" / "vit_b_16_fp16_rtx_1.6"
 PLAN_BYTES = 441_000_000  # of the zoo's largest plan
 
+# A GPU is there or not as the first argument says, as far as it is asked for without torch: device files and NVML.
 # CPU seconds, which neighbours on the machine do not lengthen as they do the clock's. VmHWM and not getrusage: its peak
 # survives exec, so it would be that of the process that started this one.
 COMMAND = """
 import re, resource, sys
 from pathlib import Path
+from simulated_nvml import Gpu, Nvml
+from trtgate.backends import gpu_files
 from trtgate.cli import main
-code = main(sys.argv[1:])
+sys.modules["pynvml"] = Nvml(Gpu())
+gpu_files.gpu_possible = lambda: sys.argv[1] == "GPU"
+code = main(sys.argv[2:])
 used = resource.getrusage(resource.RUSAGE_SELF)
 peak_kib = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
 large = bool({"torch", "scipy"} & set(sys.modules))
 print(code, used.ru_utime + used.ru_stime, int(peak_kib) * 1024, large, file=sys.stderr)
 """
 
-pytestmark = pytest.mark.skipif(gpu_files.gpu_possible(), reason="with a GPU the engine on it is asked")
 
-
-def inspect(*arguments):
+def inspect(*arguments, gpu="NONE"):
     """Run the command; returns its exit code, what it printed and what it said, and holds it to the limits."""
-    command = [sys.executable, "-c", COMMAND, "inspect", *map(str, arguments)]
+    command = [sys.executable, "-c", COMMAND, gpu, "inspect", *map(str, arguments)]
     cpu_s = []
     for _ in range(3):  # a neighbour in the same core or cache does lengthen them, by half at times
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
         *said, last = done.stderr.strip().split("\n")
         code, used_s, peak_bytes, large_package = last.split()
         cpu_s.append(float(used_s))
@@ -66,12 +74,33 @@ def header(version):
     return b"vtrt" + bytes(4) + b"\x02" + bytes(7) + (32).to_bytes(8, "little") + parts + b"vtrt"
 
 
-def test_a_case_that_was_inspected_before(tmp_path, census):
+def largest_plan(folder, key):
+    """A plan of the zoo's largest size in the cache, as `PlanCache.store` leaves one."""
+    plans = plan_cache.of_plans(folder)
+    small = plans.store(key, header("1.6.1.120"), {})
+    sidecar = next(plans.folder.glob("*.json"))
+    with small.path.open("r+b") as file:
+        file.truncate(PLAN_BYTES)
+    digest = artefacts.digest(small.path)
+    path = small.path.rename(plans.content_path(key, digest))
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "file": path.name, "sha256": digest}))
+    return path, digest
+
+
+@pytest.mark.parametrize("gpu", ["NONE", "GPU"])
+def test_a_case_that_was_inspected_before(tmp_path, monkeypatch, census, gpu):
     case = "vit_b_16-tensorrt_engine-fp16-b2-stream"
-    kept_census.keep(Case.parse(case), tmp_path, load(find(ROOT)).calibration, census)
-    code, printed, _ = inspect(case, "--cache-dir", tmp_path, "--json")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu_files, "gpu_possible", lambda: gpu == "GPU")
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(Gpu()))
+    path, digest = largest_plan(tmp_path, {"case": case})
+    tied = census.model_copy(update={"plan_digest": digest})
+    found = inspection.Inspected(tied, plan=inspection.HeldPlan(path, plan_target.here()))
+    kept_census.keep(Case.parse(case), tmp_path, load(find(ROOT)).calibration, found)
+    code, printed, _ = inspect(case, "--cache-dir", tmp_path, "--json", gpu=gpu)
     assert code == 0
-    assert json.loads(printed)["facts"]["layers"] == 137
+    told = json.loads(printed)
+    assert (told["facts"]["layers"], told["recalled"]) == (137, True)
 
 
 def test_a_plan_with_a_census(tmp_path, census):

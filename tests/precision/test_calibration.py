@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantisable import Tiny
 
-from trtgate.errors import CalibrationError
+from trtgate.errors import CalibrationError, WorkloadError
 from trtgate.precision import calibration
 from trtgate.precision.calibration import CalibrationSpec, Method
 
@@ -101,6 +101,46 @@ def test_bad_data_is_refused_with_what_was_seen_and_what_to_do(data, says):
     with pytest.raises(CalibrationError, match=says) as caught:
         calibration.collect(workload, CalibrationSpec(count=2), None)
     assert caught.value.fix.endswith(".")
+
+
+class Raising(Tiny):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def calibration_inputs(self, count, sequence, seed):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file", "digits.npz"), "FileNotFoundError: [Errno 2] No such file: 'digits.npz'"),
+        (ValueError("two\n  lines."), "ValueError: two lines"),
+        (NotImplementedError(), "NotImplementedError"),
+        (RuntimeError("x" * 9999), "RuntimeError: " + "x" * 486),
+    ],
+)
+def test_what_a_workload_raises_is_told_in_one_sentence(error, said):
+    with pytest.raises(CalibrationError) as caught:
+        calibration.collect(Raising(error), CalibrationSpec(count=2), None)
+    assert caught.value.problem == f"calibration_inputs of 'tiny_convnet' raised {said}."
+    assert caught.value.fix.endswith("such as fp16.")
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkloadError("MNIST is not here.", "Download it."),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_says_by_itself_what_is_wrong_passes(error):
+    with pytest.raises(type(error)) as caught:
+        calibration.collect(Raising(error), CalibrationSpec(count=2), None)
+    assert caught.value is error
 
 
 def test_integer_inputs_and_several_inputs_are_taken():

@@ -99,7 +99,7 @@ class PlanCache:
         kept = bytes(content)
         digest = hashlib.sha256(kept).hexdigest()
         sidecar = self._sidecar(key)
-        path = self.folder / f"{sidecar.stem}-{digest[:16]}{self.suffix}"
+        path = self.content_path(key, digest)
         record = {"schema": _SCHEMA, "key": key, "file": path.name, "sha256": digest, "details": details}
         previous = self._content_name(sidecar)
         try:
@@ -117,6 +117,25 @@ class PlanCache:
             ) from error
         return Entry(path, kept, digest, dict(details))
 
+    def content_path(self, key: Mapping[str, object], digest: str) -> Path:
+        """Where the artefact of a key lies if its content has this SHA-256."""
+        return self.folder / f"{self._sidecar(key).stem}-{digest[:16]}{self.suffix}"
+
+    def holds(self, name: str, digest: str) -> bool:
+        """Whether a content file is whole and still what its key stands for: not built again since, not altered.
+
+        Args:
+            name: of the file. It is hashed in pieces, not held in memory.
+            digest: SHA-256 that its bytes should have.
+        """
+        path = self.folder / Path(name).name
+        try:
+            stored = json.loads((self.folder / f"{path.stem.rpartition('-')[0]}.json").read_bytes())
+            current = isinstance(stored, dict) and stored.get("schema") == _SCHEMA
+            return current and (stored["file"], stored["sha256"]) == (name, digest) and artefacts.digest(path) == digest
+        except (OSError, ValueError, KeyError):
+            return False
+
     def _sidecar(self, key: Mapping[str, object]) -> Path:
         return self.folder / f"{artefacts.key(**key)}.json"
 
@@ -126,6 +145,11 @@ class PlanCache:
             return Path(str(json.loads(sidecar.read_bytes())["file"])).name
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def of_plans(cache: Path) -> PlanCache:
+    """Where serialised engines are kept below a cache folder."""
+    return PlanCache(cache / "plans", ".plan")
 
 
 class _UnusableError(Exception):

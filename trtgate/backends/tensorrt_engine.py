@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trtgate.backends import trt_build, trt_rtx, trt_runtime
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import cuda_answer, device_memory_of, precision_answer
-from trtgate.backends.plan_cache import PlanCache
+from trtgate.backends.plan_cache import of_plans
 from trtgate.backends.trt_runner import TensorRTEngineRunner
 from trtgate.case import Case, Execution, Precision
 
@@ -47,11 +47,6 @@ class Plan:
     def bytes(self) -> int:
         """Size of the content."""
         return len(self.content)
-
-
-def plan_cache(cache: Path) -> PlanCache:
-    """Where plans are kept below a cache folder."""
-    return PlanCache(cache / "plans", ".plan")
 
 
 def build_plan(
@@ -128,7 +123,7 @@ def plan_of(
         verbose_log: as for `build_plan`.
     """
     key = trt_build.build_key(onnx_path, precision, ahead_of_time=ahead_of_time)
-    kept = plan_cache(context.cache)
+    kept = of_plans(context.cache)
     entry = None
     if verbose_log is None:
         with context.stopwatch.stage("load"):

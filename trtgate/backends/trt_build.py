@@ -6,7 +6,6 @@ numeric switch here is TF32, which is on by default and therefore always set.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trtgate import artefacts
-from trtgate.backends import trt_rtx, trt_runtime
+from trtgate.backends import gpu_by_nvml, plan_target, trt_rtx, trt_runtime
 from trtgate.backends.cuda_device import cuda_answer, out_of_memory
+from trtgate.backends.plan_target import tf32_override as tf32_override
 from trtgate.case import Precision
 from trtgate.errors import BuildError, ParserError
 
@@ -50,7 +50,7 @@ def build_key(onnx_path: Path, precision: Precision, *, ahead_of_time: bool) -> 
     """
     flavour, version = trt_runtime.versions()
     external = onnx_path.with_name(onnx_path.name + ".data")
-    target = {"compute_capability": trt_rtx.AHEAD_OF_TIME_TARGET} if ahead_of_time else gpu_key()
+    target = plan_target.AHEAD_OF_TIME if ahead_of_time else gpu_key()
     return {
         "onnx_sha256": artefacts.digest(onnx_path),
         "external_data_sha256": artefacts.digest(external) if external.is_file() else None,
@@ -58,18 +58,8 @@ def build_key(onnx_path: Path, precision: Precision, *, ahead_of_time: bool) -> 
         "version": version,
         "target": target,
         "precision": precision.value,
-        "flags": {
-            "tf32": precision is Precision.TF32,
-            "tf32_override": tf32_override(),
-            "profiling_verbosity": "DETAILED",
-            "strongly_typed": True,
-        },
+        "flags": plan_target.flags(precision),
     }
-
-
-def tf32_override() -> str | None:
-    """NVIDIA_TF32_OVERRIDE as it is set: it overrules the TF32 flag, and with it the kernels that are chosen."""
-    return os.environ.get("NVIDIA_TF32_OVERRIDE")
 
 
 def gpu_key() -> dict[str, object]:
@@ -80,23 +70,8 @@ def gpu_key() -> dict[str, object]:
     return {
         "gpu": torch.cuda.get_device_name(),
         "compute_capability": f"sm_{major}{minor}",
-        "driver": _driver_version(),
+        "driver": gpu_by_nvml.driver_version(),
     }
-
-
-def _driver_version() -> str | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        try:
-            version = pynvml.nvmlSystemGetDriverVersion()
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        # No NVML here (a container without it, say): artefacts are then keyed without the driver.
-        return None
-    return version.decode() if isinstance(version, bytes) else str(version)
 
 
 def build(

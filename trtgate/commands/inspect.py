@@ -18,6 +18,8 @@ from trtgate.measure.census import Census
 from trtgate.measure.compute_share import facts
 from trtgate.measure.difference import difference
 from trtgate.measure.inspection import Inspected, census_from_build_log, census_from_json, inspect_plan, refuse_graph
+from trtgate.precision.quantisation_report import skipped_sentence
+from trtgate.report.figures import printable
 from trtgate.report.layers import show_difference, show_facts, show_layers
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.profile < 0:
         raise UsageError(f"--profile is {args.profile}.", "Give the number of inferences, at least 1.")
-    target = _inspect(args.target, args)
+    target = _inspect(args.target, args, raw=args.raw is not None)
     if args.raw is not None:
         _write_raw(args.raw, target, args.target)
     if args.against is None:
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         show_difference(rows, worse, (args.against, args.target))
 
 
-def _inspect(target: str, args: argparse.Namespace) -> Inspected:
+def _inspect(target: str, args: argparse.Namespace, *, raw: bool = False) -> Inspected:
     path = Path(target)
     if not path.is_file():
         if not _is_case_id(target):
@@ -81,7 +83,7 @@ def _inspect(target: str, args: argparse.Namespace) -> Inspected:
                 f"'{target}' is neither a file nor a case id.",
                 "Name a plan file, or a case such as resnet18-tensorrt_engine-fp16-b8-graph.",
             )
-        return _inspect_case(target, args)
+        return _inspect_case(target, args, raw=raw)
     if args.profile:
         raise UsageError(
             f"--profile needs inputs, and {path} is a file.", "Profile the case that it was built for instead."
@@ -113,7 +115,7 @@ def _is_case_id(text: str) -> bool:
     return True
 
 
-def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
+def _inspect_case(target: str, args: argparse.Namespace, *, raw: bool) -> Inspected:
     case = Case.parse(target)
     if args.onnx is not None:
         raise UsageError(
@@ -121,10 +123,11 @@ def _inspect_case(target: str, args: argparse.Namespace) -> Inspected:
         )
     settings = policy_of(None)
     kept = None if args.profile else kept_census.recall(case, args.cache_dir, settings.calibration)
-    if kept is not None:
-        return Inspected(kept)
+    # Only an engine that is loaded prints the inspector's JSON; a builder's log has none, however often it is asked.
+    if kept is not None and not (raw and kept.census.origin == "inspector"):
+        return kept
     found = _inspect_anew(case, args, settings)
-    kept_census.keep(case, args.cache_dir, settings.calibration, found.census)
+    kept_census.keep(case, args.cache_dir, settings.calibration, found)
     return found
 
 
@@ -196,13 +199,18 @@ def _show(target: Inspected, args: argparse.Namespace) -> None:
     tf32 = not Path(args.target).is_file() and Case.parse(args.target).precision is Precision.TF32
     if tf32:
         found["note"] = _TF32
+    if target.skipped:
+        found["skipped"] = list(target.skipped)
     if args.json:
         census = target.census.model_dump(mode="json", exclude_defaults=True)
-        print(json.dumps({"facts": found, "census": census, "layer_ms": target.layer_ms}, indent=1))
+        told = {"facts": found, "census": census, "layer_ms": target.layer_ms, "recalled": target.recalled}
+        print(json.dumps(told, indent=1))
         return
     show_facts(found, args.target)
     if tf32:
         print(_TF32)
+    if target.skipped:
+        print(printable(skipped_sentence(target.skipped)))
     if args.layers or args.profile:
         show_layers([_row(layer, target.layer_ms) for layer in target.census.layers])
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from trtgate.backends import onnx_export, registry, tensorrt_engine
+from trtgate.backends import onnx_export, plan_cache, registry, tensorrt_engine, trt_build
 from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Execution, Precision
 from trtgate.errors import BackendAbsentError, UnsupportedCaseError
 from trtgate.measure import inspection
 from trtgate.measure.census import Census, Datatype
-from trtgate.measure.inspection import Inspected
+from trtgate.measure.inspection import HeldPlan, Inspected
 from trtgate.measure.ort_census import census_from_onnxruntime
 from trtgate.precision import quantise_onnx
 
@@ -70,9 +70,13 @@ def inspect_case(
     with _built(workload, plain, context, runner) as built:
         raw = built.inspector_json()
         layer_ms = built.layer_times_ms(profile_repeats) if profile_repeats else {}
+        digest = str(built.facts.details["plan"]["digest"])
     onnx_path = tensorrt_engine.parsed_onnx(workload, plain, context, ahead_of_time=False)
     census = inspection.census_from_json(raw, onnx_path, runtime=inspection.runtime_here())
-    return Inspected(census, raw, layer_ms, left_alone=_left_alone(onnx_path, case.precision))
+    key = trt_build.build_key(onnx_path, case.precision, ahead_of_time=False)
+    plan = HeldPlan(plan_cache.of_plans(context.cache).content_path(key, digest), key["target"])
+    tied = census.model_copy(update={"plan_digest": digest})
+    return Inspected(tied, raw, layer_ms, plan=plan, **_of_quantiser(onnx_path, case.precision))
 
 
 def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Inspected:
@@ -82,16 +86,17 @@ def _ahead_of_time(workload: Workload, case: Case, context: BuildContext) -> Ins
             f"{case.id} cannot be inspected here: {answer.reason}", "Run 'trtgate doctor' to see what is missing."
         )
     onnx_path = tensorrt_engine.parsed_onnx(workload, case, context, ahead_of_time=True)
-    _, census = inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)
-    return Inspected(census, left_alone=_left_alone(onnx_path, case.precision))
+    plan, census = inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)
+    return Inspected(census, plan=HeldPlan.of(plan), **_of_quantiser(onnx_path, case.precision))
 
 
-def _left_alone(onnx_path: Path, precision: Precision) -> dict[str, Datatype]:
-    """The nodes that a rule of the quantiser's keeps in high precision; empty for a model that is not quantised."""
+def _of_quantiser(onnx_path: Path, precision: Precision) -> dict[str, Any]:
+    """`left_alone` and `skipped` of `Inspected`; neither for a model that is not quantised."""
     if not precision.quantised:
         return {}
     report = quantise_onnx.report_of(onnx_path)
-    return dict.fromkeys(report.skipped_by_rule, Datatype(report.high_precision))
+    left_alone = dict.fromkeys(report.skipped_by_rule, Datatype(report.high_precision))
+    return {"left_alone": left_alone, "skipped": tuple(report.facts()["skipped"])}
 
 
 def _onnxruntime(workload: Workload, case: Case, context: BuildContext, runner: Runner | None) -> Inspected:
@@ -101,7 +106,7 @@ def _onnxruntime(workload: Workload, case: Case, context: BuildContext, runner: 
         optimised = context.cache / "onnxruntime" / str(built.facts.details["optimised_model"])
     onnx_path = onnx_export.export(workload, case, context.cache, context.stopwatch, context.calibration)
     census = census_from_onnxruntime(optimised, onnx_path, runtime=f"onnxruntime {onnxruntime.__version__}")
-    return Inspected(census, left_alone=_left_alone(onnx_path, case.precision))
+    return Inspected(census, **_of_quantiser(onnx_path, case.precision))
 
 
 def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext, runner: Runner | None) -> Inspected:
@@ -115,7 +120,8 @@ def _torch_tensorrt(workload: Workload, case: Case, context: BuildContext, runne
         runtime=inspection.runtime_here(),
         layers=tuple(layer for part in parts for layer in part.layers),
     )
-    return Inspected(merged, "[" + ",\n".join(texts) + "]", coverage=coverage_of(details))
+    raw = "[" + ",\n".join(texts) + "]"
+    return Inspected(merged, raw, coverage=coverage_of(details), skipped=tuple(details.get("skipped", ())))
 
 
 def coverage_of(details: dict[str, Any]) -> dict[str, Any]:

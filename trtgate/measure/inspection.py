@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trtgate import artefacts
-from trtgate.backends import gpu_files, plan_header, trt_installed
+from trtgate.backends import gpu_files, plan_cache, plan_header, trt_installed
 from trtgate.errors import BackendAbsentError, InspectionError, PlanError, UsageError
 from trtgate.measure.build_log import parse_build_log
 from trtgate.measure.census import Census, Datatype
@@ -33,6 +33,24 @@ _LEAST_KNOWN_NODES: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class HeldPlan:
+    """A plan in the cache.
+
+    Attributes:
+        path: its file.
+        target: what it was built for, as its key says; see `trtgate.backends.plan_target`.
+    """
+
+    path: Path
+    target: object
+
+    @classmethod
+    def of(cls, plan: Plan) -> HeldPlan:
+        """A plan that was built or read just now."""
+        return cls(plan.path, plan.key["target"])
+
+
+@dataclass(frozen=True, slots=True)
 class Inspected:
     """A census and what else was seen on the way.
 
@@ -42,6 +60,10 @@ class Inspected:
         coverage: torch-tensorrt's ``blocks`` and ``fell_back``; None for other backends.
         left_alone: of a quantised model, the ONNX nodes that a rule of the quantiser's left in high precision, and the
             datatype that this is.
+        skipped: of a quantised model, the operators that the quantiser left in high precision, as plain JSON; see
+            `trtgate.precision.quantisation_report.QuantisationReport.facts`.
+        plan: the TensorRT plan that the census describes and whose digest it has; None where the cache holds none.
+        recalled: whether an earlier inspection kept it, and nothing was built or loaded.
     """
 
     census: Census
@@ -49,6 +71,9 @@ class Inspected:
     layer_ms: dict[str, float] = field(default_factory=dict)
     coverage: dict[str, Any] | None = None
     left_alone: dict[str, Datatype] = field(default_factory=dict)
+    skipped: tuple[dict[str, Any], ...] = ()
+    plan: HeldPlan | None = None
+    recalled: bool = False
 
 
 def census_from_build_log(
@@ -183,7 +208,7 @@ def ensure_census(
     from trtgate.backends import tensorrt_engine, trt_build
 
     key = trt_build.build_key(onnx_path, precision, ahead_of_time=ahead_of_time)
-    cached = tensorrt_engine.plan_cache(context.cache).load(key)
+    cached = plan_cache.of_plans(context.cache).load(key)
     if cached is not None and census_path(cached.path).is_file():
         try:
             census = read_census(cached.path)

@@ -2,10 +2,9 @@
 
 To know which engine belongs to a case takes torch, the workload and, for int8, calibration data: seconds and more than
 a gigabyte. What all of that depends on can be told from outside: trtgate's own source, the versions of the packages
-that make the model, the policy's calibration, and the weights and data in the cache. A census is kept under a digest of
-these, and whatever changes one of them makes it anew.
-
-Only for engines that were built ahead of time: where a GPU may be, the engine on it is asked.
+that make the model, the policy's calibration, the weights and data in the cache, and what the engine is for: the GPU as
+NVML names it, with its driver, or no GPU. A census is kept under a digest of these, and whatever changes one of them
+makes it anew. So does another plan: the same source, built again on a GPU, may choose other layers.
 """
 
 from __future__ import annotations
@@ -15,14 +14,16 @@ import platform
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import trtgate
 from trtgate import artefacts
-from trtgate.backends import gpu_files, trt_installed
+from trtgate.backends import plan_cache, plan_target, trt_installed
 from trtgate.case import BackendName, Case
-from trtgate.errors import InspectionError
 from trtgate.measure.census import SCHEMA, Census
+from trtgate.measure.inspection import Inspected
 
 if TYPE_CHECKING:
     from trtgate.policy import CalibrationSettings
@@ -35,36 +36,59 @@ _PACKAGES: Final = (
 _INPUTS: Final = ("workloads", "datasets")
 
 
-def recall(case: Case, folder: Path, calibration: CalibrationSettings) -> Census | None:
-    """What `keep` kept of a case, if nothing that shapes its engine has changed since.
+class _Kept(BaseModel):
+    """What lies on disk: a census, the name of the plan that it describes, and what a quantiser skipped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plan: str
+    skipped: tuple[dict[str, Any], ...]
+    census: Census
+
+
+def recall(case: Case, folder: Path, calibration: CalibrationSettings) -> Inspected | None:
+    """What `keep` kept of a case, if its plan is still in the cache and nothing that shapes it has changed since.
 
     Args:
         case: any case.
         folder: the cache.
         calibration: the policy's.
     """
-    path = _path(case, folder, calibration)
+    path = _path(case, folder, calibration, plan_target.here())
     if path is None or not artefacts.intact(path):
         return None
     try:
-        return Census.load(path)
-    except InspectionError:
+        kept = _Kept.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None  # of another release of the same name: it is made anew
+    if not plan_cache.of_plans(folder).holds(kept.plan, str(kept.census.plan_digest)):
+        return None
+    return Inspected(kept.census, skipped=kept.skipped, recalled=True)
 
 
-def keep(case: Case, folder: Path, calibration: CalibrationSettings, census: Census) -> None:
-    """Keep the census of an engine that was built ahead of time; any other is left to be asked again.
+def keep(case: Case, folder: Path, calibration: CalibrationSettings, inspected: Inspected) -> None:
+    """Keep the census of a plan that lies in the cache, if what it is for can be told without torch.
 
     Raises:
         StorageError: the cache cannot be written.
     """
-    path = _path(case, folder, calibration)
-    if path is not None and census.origin == "build_log":
-        census.save(path)
+    plan, target = inspected.plan, plan_target.here()
+    # Torch has the last word on what the plan is for: where NVML names another GPU, nothing would be recalled rightly.
+    if plan is None or plan.target != target:
+        return
+    path = _path(case, folder, calibration, target)
+    if path is None:
+        return
+    kept = _Kept(plan=plan.path.name, skipped=inspected.skipped, census=inspected.census)
+    artefacts.write(path, lambda made: _write(made, kept.model_dump_json(exclude_defaults=True)))
 
 
-def _path(case: Case, folder: Path, calibration: CalibrationSettings) -> Path | None:
-    if case.backend is not BackendName.TENSORRT_ENGINE or gpu_files.gpu_possible() or not _is_ours(case.workload):
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _path(case: Case, folder: Path, calibration: CalibrationSettings, target: dict[str, object] | None) -> Path | None:
+    if case.backend is not BackendName.TENSORRT_ENGINE or target is None or not _is_ours(case.workload):
         return None
     name = artefacts.key(
         schema=SCHEMA,
@@ -73,6 +97,8 @@ def _path(case: Case, folder: Path, calibration: CalibrationSettings) -> Path | 
         source=_source_digest(),
         packages={name: _version(name) for name in _PACKAGES},
         tensorrt=trt_installed.versions(),
+        target=target,
+        flags=plan_target.flags(case.precision),
         machine=[platform.machine(), platform.python_version()],
         inputs=[_listing(folder / part) for part in _INPUTS],
     )

@@ -11,7 +11,7 @@ from trtgate.case import BackendName, Case, Execution
 from trtgate.errors import OptimisationError, UnsupportedCaseError, UsageError
 from trtgate.measure import inspection, micro_run, optimisation
 from trtgate.measure.inspect_case import inspect_case
-from trtgate.measure.inspection import Inspected
+from trtgate.measure.inspection import HeldPlan, Inspected
 from trtgate.measure.precision_check import check_layer_precision, check_precision
 from trtgate.workloads import micro_models, registry
 from trtgate.workloads.micro_models import MicroModel
@@ -79,10 +79,12 @@ def inspect_micro(model: MicroModel, case: Case, context: BuildContext) -> Inspe
         )
     onnx_path = model.write(context.cache / "onnx", case.precision)
     if not cuda_answer():
-        return Inspected(inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)[1])
+        built, census = inspection.ensure_census(onnx_path, case.precision, case.id, context, ahead_of_time=True)
+        return Inspected(census, plan=HeldPlan.of(built))
     plan = tensorrt_engine.plan_of(onnx_path, case.precision, case.id, context, ahead_of_time=False)
     text = trt_inspect.inspector_json(plan.content, case.id)
-    return Inspected(inspection.census_from_json(text, onnx_path, runtime=inspection.runtime_here()), text)
+    found = inspection.census_from_json(text, onnx_path, runtime=inspection.runtime_here())
+    return Inspected(found.model_copy(update={"plan_digest": plan.digest}), text, plan=HeldPlan.of(plan))
 
 
 def prove_micro(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from trtgate.case import Precision
-from trtgate.errors import CalibrationError
+from trtgate.errors import CalibrationError, TrtgateError
 from trtgate.policy.calibration import CalibrationSettings
 from trtgate.policy.calibration import Method as Method
 from trtgate.policy.calibration import Placement as Placement
@@ -65,6 +65,7 @@ class CalibrationSpec:
         return asdict(self)
 
 
+_MAX_SAID: Final = 500
 _COLLECTED: Final[WeakKeyDictionary[Workload, dict[tuple[int, int, int | None], CalibrationData]]] = WeakKeyDictionary()
 
 
@@ -110,7 +111,8 @@ def collect(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> 
         The data with its digest, without which no cache may be asked for what was made of it.
 
     Raises:
-        CalibrationError: see `validate`.
+        CalibrationError: the workload raised something, or see `validate`.
+        TrtgateError: whatever the workload raises by itself, such as data that cannot be had.
     """
     try:
         kept = _COLLECTED.setdefault(workload, {})
@@ -118,16 +120,31 @@ def collect(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> 
         kept = {}
     key = (spec.count, spec.seed, sequence)
     if key not in kept:
-        given = workload.calibration_inputs(spec.count, sequence, spec.seed)
-        if not isinstance(given, (tuple, list)):
-            raise CalibrationError(
-                f"calibration_inputs of '{workload.name}' returned a {type(given).__name__}.",
-                f"Return a tuple of one tensor an input ({', '.join(workload.input_names)}).",
-            )
-        tensors = tuple(given)
+        tensors = _asked(workload, spec, sequence)
         validate(workload, tensors, workload.inputs(1, sequence, seed=0))
         kept[key] = CalibrationData(tensors, digest(tensors))
     return kept[key]
+
+
+def _asked(workload: Workload, spec: CalibrationSpec, sequence: int | None) -> tuple[torch.Tensor, ...]:
+    import torch
+
+    try:
+        given = workload.calibration_inputs(spec.count, sequence, spec.seed)
+    except (TrtgateError, torch.OutOfMemoryError):
+        raise  # these say by themselves what is wrong
+    except Exception as error:  # a project's own code, which raises anything
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_SAID].rstrip(".: ")
+        raise CalibrationError(
+            f"calibration_inputs of '{workload.name}' raised {said}.",
+            "Correct the workload, or measure it in a precision that needs no calibration, such as fp16.",
+        ) from error
+    if not isinstance(given, (tuple, list)):
+        raise CalibrationError(
+            f"calibration_inputs of '{workload.name}' returned a {type(given).__name__}.",
+            f"Return a tuple of one tensor an input ({', '.join(workload.input_names)}).",
+        )
+    return tuple(given)
 
 
 def validate(workload: Workload, tensors: Sequence[torch.Tensor], example: Sequence[torch.Tensor]) -> None:
