@@ -184,6 +184,8 @@ def test_a_driver_that_lists_nobody_is_not_taken_for_an_empty_gpu():
         ({ME: 0}, ME, None, "does not tell what a process holds"),
         ({ME: 90 * MIB}, ME, None, "NVML counts 94,371,840 bytes for this process, and PyTorch alone 104,857,600."),
     ],
+    # The ids of processes differ from worker to worker, and names of tests must not.
+    ids=["own id", "the host's id", "not listed", "not told", "nothing held", "less than PyTorch"],
 )
 def test_own_memory_is_what_nvml_counts_for_this_process_or_a_reason(held, me, bytes_, why):
     found = told_apart(SimulatedNvml(held, me=me)).own_memory(reserved_bytes=100 * MIB)
