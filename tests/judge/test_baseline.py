@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trtgate.case import BackendName, Quantity
+from trtgate.case import Case, Quantity
 from trtgate.errors import NothingComparedError
 from trtgate.judge.baseline import compare_runs, judge_exact
 from trtgate.judge.comparability import differences
@@ -198,14 +198,17 @@ def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
 
 def test_which_parts_of_the_identity_count(h100, cpu_only):
     host = h100.model_copy(update={"threads": 2})
-    engine = BackendName.TENSORRT_ENGINE
+    engine, eager = Case.parse(GRAPH), Case.parse(STREAM)
     assert differences(h100, host, Quantity.DEVICE, engine) == []
     assert differences(h100, host, Quantity.LATENCY, engine) == ["threads 16 and 2"]
     wrapper = h100.model_copy(update={"torch_tensorrt": "2.12"})
     assert differences(h100, wrapper, Quantity.DEVICE, engine) == []
-    assert len(differences(h100, wrapper, Quantity.DEVICE, BackendName.TORCH_TENSORRT)) == 1
+    assert (
+        len(differences(h100, wrapper, Quantity.DEVICE, Case.parse(GRAPH.replace("tensorrt_engine", "torch_tensorrt"))))
+        == 1
+    )
     slower_cpu = cpu_only.model_copy(update={"cpu": "another"})
-    assert differences(cpu_only, slower_cpu, Quantity.DEVICE, BackendName.EAGER) == ["CPU AMD EPYC 9554 and another"]
+    assert differences(cpu_only, slower_cpu, Quantity.DEVICE, eager) == ["CPU AMD EPYC 9554 and another"]
     for field in ("gpu", "driver", "cuda", "tensorrt", "tensorrt_flavour", "torch"):
         value = "tensorrt" if field == "tensorrt_flavour" else "other"
         assert differences(h100, h100.model_copy(update={field: value}), Quantity.PLAN, engine)

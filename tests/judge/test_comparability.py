@@ -4,8 +4,17 @@ import itertools
 
 import pytest
 
-from trtgate.case import BackendName, Quantity
-from trtgate.judge.comparability import differences, host_of
+from trtgate.case import BackendName, Case, Quantity
+from trtgate.judge.comparability import differences, host_of, stack_differences
+
+ENGINE, WRAPPER, EAGER = (
+    Case.parse(f"resnet18-{backend}-fp16-b8-graph") for backend in ("tensorrt_engine", "torch_tensorrt", "eager")
+)
+CASES = [
+    Case.parse(f"resnet18-{backend}-fp16-b8-{execution}")
+    for backend in BackendName
+    for execution in ("stream", "graph")
+]
 
 
 @pytest.mark.parametrize("machine", ["h100", "cpu_only"])
@@ -14,19 +23,32 @@ def test_results_of_one_stack_share_a_host_exactly_where_they_compare(field, mac
     one = request.getfixturevalue(machine)
     value = getattr(one, field)
     other = one.model_copy(update={field: 18 if field == "threads" else f"{value}.1"})
-    for quantity, backend in itertools.product(Quantity, BackendName):
-        apart = host_of(one, quantity, backend) != host_of(other, quantity, backend)
-        assert apart == bool(differences(one, other, quantity, backend)), (quantity, backend)
+    for quantity, case in itertools.product(Quantity, CASES):
+        apart = host_of(one, quantity, case) != host_of(other, quantity, case)
+        assert apart == bool(differences(one, other, quantity, case)), (quantity, case)
 
 
 def test_a_host_is_told_in_words_and_only_where_it_matters(h100, cpu_only):
-    engine, wrapper = BackendName.TENSORRT_ENGINE, BackendName.TORCH_TENSORRT
     host = "CPU AMD EPYC 9554, threads 16, ONNX Runtime 1.32.0"
     for quantity in (Quantity.LATENCY, Quantity.THROUGHPUT, Quantity.BUILD):
-        assert host_of(h100, quantity, engine) == host
-    assert host_of(h100, Quantity.LATENCY, BackendName.ONNXRUNTIME) == host
-    assert host_of(h100, Quantity.LATENCY, wrapper) == f"{host}, Torch-TensorRT 2.11.0"
+        assert host_of(h100, quantity, ENGINE) == host
+    assert host_of(h100, Quantity.LATENCY, Case.parse("resnet18-onnxruntime-fp16-b8-stream")) == host
+    assert host_of(h100, Quantity.LATENCY, WRAPPER) == f"{host}, Torch-TensorRT 2.11.0"
     for quantity in (Quantity.DEVICE, Quantity.PLAN, Quantity.MEMORY, Quantity.PARITY, Quantity.OPTIMISATION):
-        assert host_of(h100, quantity, engine) == ""
-    assert host_of(h100, Quantity.DEVICE, wrapper) == "Torch-TensorRT 2.11.0"
-    assert host_of(cpu_only, Quantity.DEVICE, BackendName.EAGER) == host.replace("16", "2")
+        assert host_of(h100, quantity, ENGINE) == ""
+    assert host_of(h100, Quantity.DEVICE, WRAPPER) == "Torch-TensorRT 2.11.0"
+    assert host_of(cpu_only, Quantity.DEVICE, EAGER) == host.replace("16", "2")
+
+
+def test_what_is_launched_call_by_call_is_of_its_host_in_device_time_too(h100):
+    stream = Case.parse("resnet18-eager-fp16-b8-stream")
+    moved = h100.model_copy(update={"threads": 18})
+    assert differences(h100, moved, Quantity.DEVICE, stream) == ["threads 16 and 18"]
+    assert differences(h100, moved, Quantity.DEVICE, EAGER) == []
+    assert differences(h100, moved, Quantity.PARITY, stream) == []
+
+
+def test_a_stack_is_what_counts_for_everything(h100, cpu_only):
+    assert stack_differences(h100, h100.model_copy(update={"threads": 18, "torch_tensorrt": "2.12"})) == []
+    assert stack_differences(h100, h100.model_copy(update={"driver": "590.1"})) == ["driver 580.159.04 and 590.1"]
+    assert stack_differences(cpu_only, cpu_only.model_copy(update={"threads": 18})) == ["threads 2 and 18"]

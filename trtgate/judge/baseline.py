@@ -125,7 +125,7 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
         code = "new" if old is None else "recovered"
         reason = "The base has no such row." if old is None else f"The base could not measure it: {old.reason}"
         return Decision(Verdict.NEW, code, reason)
-    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case).backend):
+    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
     if new.quantity is Quantity.OPTIMISATION:
         return judge_census(old.facts, new.facts)
@@ -155,7 +155,7 @@ def _known_to_fail(old: Record, new: Record) -> Decision:
     # Where a census was taken all the same, more of what is known to be wrong is a regression.
     if new.quantity is not Quantity.OPTIMISATION or not (old.facts and new.facts):
         return same
-    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case).backend):
+    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
     found = judge_census(old.facts, new.facts)
     return same if found.verdict is Verdict.SAME else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trtgate.case import BackendName, Quantity
+from trtgate.case import BackendName, Case, Execution, Quantity
 from trtgate.record import Identity
 
 _ALWAYS: Final = ("gpu", "architecture", "driver", "cuda", "tensorrt_flavour", "tensorrt", "torch")
@@ -30,24 +30,25 @@ _NAMES: Final = {
 }
 
 
-def differences(a: Identity, b: Identity, quantity: Quantity, backend: BackendName | str) -> list[str]:
-    """Why two results may not be compared.
+def differences(a: Identity, b: Identity, quantity: Quantity, case: Case) -> list[str]:
+    """Why two results of a case may not be compared.
 
     GPU, driver, CUDA, TensorRT's flavour and version and torch always count. CPU, threads and ONNX Runtime count for
-    rows that ran on a CPU and for quantities in which the host takes part; Torch-TensorRT for its own backend.
+    rows that ran on a CPU and for quantities in which the host takes part, and so in the device time of a case that is
+    launched call by call; Torch-TensorRT for its own backend.
 
     Returns:
         One phrase a field that differs, such as ``driver 580.1 and 590.2``; empty when they compare.
     """
-    fields = (*_ALWAYS, *_beside(quantity, backend, on_cpu=a.gpu is None or b.gpu is None))
-    return [
-        f"{_NAMES[name]} {_say(getattr(a, name))} and {_say(getattr(b, name))}"
-        for name in fields
-        if getattr(a, name) != getattr(b, name)
-    ]
+    return _differing(a, b, (*_ALWAYS, *_beside(quantity, case, on_cpu=a.gpu is None or b.gpu is None)))
 
 
-def host_of(identity: Identity, quantity: Quantity, backend: BackendName | str) -> str:
+def stack_differences(a: Identity, b: Identity) -> list[str]:
+    """What differs that counts for every quantity and case, as `differences` says it; on a CPU that is the CPU too."""
+    return _differing(a, b, (*_ALWAYS, *(_HOST if a.gpu is None or b.gpu is None else ())))
+
+
+def host_of(identity: Identity, quantity: Quantity, case: Case) -> str:
     """What must agree beside GPU, driver and the versions that always count, in words.
 
     On one stack (`Identity.folder`, which names what always counts) results of a case compare where this text agrees.
@@ -55,14 +56,24 @@ def host_of(identity: Identity, quantity: Quantity, backend: BackendName | str) 
     Returns:
         Such as ``CPU AMD EPYC 9554, threads 16, ONNX Runtime 1.32.0``; empty where nothing else matters.
     """
-    fields = _beside(quantity, backend, on_cpu=identity.gpu is None)
+    fields = _beside(quantity, case, on_cpu=identity.gpu is None)
     return ", ".join(f"{_NAMES[name]} {_say(getattr(identity, name))}" for name in fields)
 
 
-def _beside(quantity: Quantity, backend: BackendName | str, *, on_cpu: bool) -> tuple[str, ...]:
+def _differing(a: Identity, b: Identity, fields: tuple[str, ...]) -> list[str]:
+    return [
+        f"{_NAMES[name]} {_say(getattr(a, name))} and {_say(getattr(b, name))}"
+        for name in fields
+        if getattr(a, name) != getattr(b, name)
+    ]
+
+
+def _beside(quantity: Quantity, case: Case, *, on_cpu: bool) -> tuple[str, ...]:
     """The fields that matter beside those that always do."""
-    host = _HOST if quantity in _HOST_BOUND or on_cpu else ()
-    return tuple(dict.fromkeys((*host, *_OF_A_BACKEND.get(BackendName(backend), ()))))
+    # What is launched call by call shows the host's pace even where the device's clock is read.
+    launched = quantity is Quantity.DEVICE and case.execution is Execution.STREAM
+    host = _HOST if on_cpu or launched or quantity in _HOST_BOUND else ()
+    return tuple(dict.fromkeys((*host, *_OF_A_BACKEND.get(case.backend, ()))))
 
 
 def _say(value: str | int | None) -> str:

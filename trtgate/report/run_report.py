@@ -66,7 +66,7 @@ def _histories(past: Iterable[Series], machine: Identity, policy: Policy) -> dic
     for series in past:
         if series.stack != machine.folder or series.quantity not in _SPEAKERS:
             continue
-        if series.host == host_of(machine, Quantity(series.quantity), Case.parse(series.case).backend):
+        if series.host == host_of(machine, Quantity(series.quantity), Case.parse(series.case)):
             found.setdefault(series.case, {})[series.quantity] = series
     drawn = {}
     for case, by_quantity in found.items():

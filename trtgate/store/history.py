@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from trtgate.case import BackendName, Quantity
 from trtgate.errors import RecordError, StorageError, UsageError
-from trtgate.judge.comparability import differences
+from trtgate.judge.comparability import stack_differences
 from trtgate.record import Identity, Record
 from trtgate.store import host_format
 from trtgate.store.files import make_folder, storage_error, write_atomic
@@ -86,7 +85,7 @@ def resolve(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Path:
 
 def same_stack(one: Identity, other: Identity) -> bool:
     """Whether runs of two machines may be compared at all; `judge` then decides for each quantity."""
-    return not differences(one, other, Quantity.DEVICE, BackendName.EAGER)
+    return not stack_differences(one, other)
 
 
 def find_baseline(

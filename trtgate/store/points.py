@@ -118,7 +118,7 @@ def points_of(run: Run) -> list[dict[str, Any]]:
             "stack": record.identity.folder,
             "case_id": record.case,
             "quantity": str(record.quantity),
-            "host": host_of(record.identity, record.quantity, Case.parse(record.case).backend),
+            "host": host_of(record.identity, record.quantity, Case.parse(record.case)),
             "outcome": str(record.outcome),
             "status": str(run.status),
             "commit_id": record.commit or "unversioned",
