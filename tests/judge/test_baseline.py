@@ -196,6 +196,17 @@ def test_a_census_that_changed_is_a_regression_by_layer(make_record, other):
     assert (emptied.verdict, emptied.code) == (Verdict.SLOWER, "facts_missing")
 
 
+def test_a_case_may_be_given_a_margin_for_its_layers(make_record, other):
+    def row(kernels):
+        return exact(make_record, "optimisation", kernels, facts={"kernels": kernels})
+
+    assert decide([row(20)], [row(21)], other).verdict is Verdict.SLOWER
+    entry = {"case": GRAPH, "quantity": "optimisation", "margin": 0.1, "reason": "its builds differ by a kernel or two"}
+    settings = JudgeSettings.model_validate({"case_margin": [entry]})
+    found = {c.quantity: c.decision for c in compare_runs([other, row(20)], [other, row(21)], settings)}
+    assert found["optimisation"].verdict is Verdict.SAME
+
+
 def test_which_parts_of_the_identity_count(h100, cpu_only):
     host = h100.model_copy(update={"threads": 2})
     engine, eager = Case.parse(GRAPH), Case.parse(STREAM)

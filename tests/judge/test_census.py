@@ -75,6 +75,15 @@ def test_more_kernels_casts_and_leftovers_are_found():
     assert changed(counts={"attention_kernels": 1, "new": 9}) == []
 
 
+def test_a_margin_lets_numbers_grow_a_little_and_nothing_that_has_a_name():
+    base = BASE | {"kernels": 20}
+    assert compare_census_facts(base, base | {"kernels": 21}) == ["21 kernels instead of 20."]
+    assert compare_census_facts(base, base | {"kernels": 22}, margin=0.1) == []
+    assert compare_census_facts(base, base | {"kernels": 23}, margin=0.1) == ["23 kernels instead of 20."]
+    wider = base | {"compute": BASE["compute"] | {"conv": {"layer": "conv_0", "datatype": "fp32", "work": 0.5}}}
+    assert len(compare_census_facts(base, wider, margin=1.0)) == 1
+
+
 def test_coverage_that_shrank_is_found():
     found = changed(coverage={"blocks": 2, "fell_back": ["aten.sort"]})
     assert len(found) == 2

@@ -47,7 +47,7 @@ def test_the_last_margin_that_names_a_case_wins(tmp_path):
         ("[judge]\nfalse_failure_rate = 0.6", "false_failure_rate"),
         ("[judge]\naa_pairs = 9", "would never have its A/A arm"),
         ("[judge.margin]\ndevise = 0.1", "Did you mean 'device'"),
-        ('[[judge.case_margin]]\ncase="*"\nquantity="optimisation"\nmargin=0.1\nreason="x"', "census is exact"),
+        ('[[judge.case_margin]]\ncase="*"\nquantity="optimisation"\nmargin=0\nreason="x"', "margin"),
         ('[[judge.case_margin]]\ncase="*"\nquantity="device"\nmargin=0.1\nreason=""', "reason"),
     ],
 )

@@ -118,13 +118,14 @@ class Stated:
         lacking = [told["facts"] is None and told.get("unsupported", True) for pair in builds for told in pair]
         if all(lacking):
             return None
-        return agreed([_of_builds(*pair) for pair in builds])
+        margin = self.settings.margin_for(case, Quantity.OPTIMISATION)
+        return agreed([_of_builds(base, head, margin) for base, head in builds])
 
 
 def _unstated(quantity: Quantity, base: object, head: object) -> list[str]:
     return [f"its build states no {quantity.value}." if one is None else "" for one in (base, head)]
 
 
-def _of_builds(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
+def _of_builds(base: Mapping[str, Any], head: Mapping[str, Any], margin: float) -> Decision:
     problems = ["" if told["facts"] is not None else told.get("reason", "") for told in (base, head)]
-    return judge_absence(*problems) or judge_census(base["facts"], head["facts"])
+    return judge_absence(*problems) or judge_census(base["facts"], head["facts"], margin)

@@ -120,7 +120,7 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
     new = head[0]
     old = base[0] if base else None
     if new.outcome is not Outcome.MEASURED:
-        return _without_a_measurement(old, new)
+        return _without_a_measurement(old, new, settings)
     if old is None or old.outcome is not Outcome.MEASURED:
         code = "new" if old is None else "recovered"
         reason = "The base has no such row." if old is None else f"The base could not measure it: {old.reason}"
@@ -128,7 +128,7 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
     if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
     if new.quantity is Quantity.OPTIMISATION:
-        return judge_census(old.facts, new.facts)
+        return judge_census(old.facts, new.facts, settings.margin_for(new.case, new.quantity))
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
     if new.quantity is Quantity.MEMORY:
@@ -140,9 +140,9 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
     return judge_exact(before, after, new.quantity, settings.margin_for(new.case, new.quantity), least)
 
 
-def _without_a_measurement(old: Record | None, new: Record) -> Decision:
+def _without_a_measurement(old: Record | None, new: Record, settings: JudgeSettings) -> Decision:
     if old is not None and old.outcome is new.outcome is Outcome.KNOWN_FAILURE:
-        return _known_to_fail(old, new)
+        return _known_to_fail(old, new, settings)
     if old is None and new.outcome is Outcome.KNOWN_FAILURE:
         return Decision(Verdict.NEW, "known_failure", f"New, and known to fail: {new.reason}")
     if old is None or old.outcome is Outcome.MEASURED:
@@ -150,14 +150,14 @@ def _without_a_measurement(old: Record | None, new: Record) -> Decision:
     return Decision(Verdict.INVALID, "failed_both", f"Neither run could measure it: {new.reason}")
 
 
-def _known_to_fail(old: Record, new: Record) -> Decision:
+def _known_to_fail(old: Record, new: Record, settings: JudgeSettings) -> Decision:
     same = Decision(Verdict.SAME, "known_failure", f"Known to fail in both: {new.reason}")
     # Where a census was taken all the same, more of what is known to be wrong is a regression.
     if new.quantity is not Quantity.OPTIMISATION or not (old.facts and new.facts):
         return same
     if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
-    found = judge_census(old.facts, new.facts)
+    found = judge_census(old.facts, new.facts, settings.margin_for(new.case, new.quantity))
     return same if found.verdict is Verdict.SAME else found
 
 

@@ -35,12 +35,14 @@ _LISTS: Final = {
 _COUNTS: Final = {"kernels": "kernels", "casts": "casts", "reformats": "reformats"}
 
 
-def compare_census_facts(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+def compare_census_facts(base: Mapping[str, Any], head: Mapping[str, Any], margin: float = 0.0) -> list[str]:
     """Find what the optimiser does worse in ``head`` than in ``base``.
 
     Args:
         base: facts of the record that is compared with.
         head: facts of the new record.
+        margin: how many more kernels, casts, reformats and the like are no regression yet, as a fraction. What is named
+            by its node or layer counts whatever it is.
 
     Returns:
         One sentence a regression, each naming its layer or node; empty when nothing got worse.
@@ -48,7 +50,7 @@ def compare_census_facts(base: Mapping[str, Any], head: Mapping[str, Any]) -> li
     compute = base.get("compute", {}), head.get("compute", {})
     # The finest of three grains that shows something: nodes; work as a whole, where nodes were renamed; layers alone.
     wider = _nodes(*compute) or _shares(base, head) or _layers(base, head)
-    found = [*wider, *lost_fusions(base, head), *_lists(base, head), *_counts(base, head)]
+    found = [*wider, *lost_fusions(base, head), *_lists(base, head), *_counts(base, head, margin)]
     found.extend(_coverage(base.get("coverage"), head.get("coverage")))
     return found
 
@@ -126,17 +128,17 @@ def _lists(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _counts(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+def _counts(base: Mapping[str, Any], head: Mapping[str, Any], margin: float) -> list[str]:
     found = []
     for key, meaning in _COUNTS.items():
         if key not in base or key not in head:
             continue
         before, after = (value if isinstance(value, int) else len(value) for value in (base[key], head[key]))
-        if after > before:
+        if after > before * (1 + margin):
             found.append(f"{after} {meaning} instead of {before}{_named(base[key], head[key])}.")
     for key, after in head.get("counts", {}).items():
         before = base.get("counts", {}).get(key)
-        if before is not None and after > before:
+        if before is not None and after > before * (1 + margin):
             found.append(f"{key.replace('_', ' ')}: {after} instead of {before}.")
     return found
 

@@ -14,12 +14,13 @@ _SHOWN: Final = 5
 _PER_WORK: Final = ("compute", "share", "compute_layers")  # a model that multiplies has all of what its backend tells
 
 
-def judge_census(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
+def judge_census(base: Mapping[str, Any], head: Mapping[str, Any], margin: float = 0.0) -> Decision:
     """Judge the head's census against the base's, layer by layer.
 
     Args:
         base: facts of the base, as `trtgate.measure.compute_share.facts` tells them.
         head: the same of the head.
+        margin: as in `compare_census_facts`.
 
     Returns:
         SLOWER where a layer, cast, fold or datatype is worse, or the head no longer tells what the base tells; FASTER
@@ -29,9 +30,9 @@ def judge_census(base: Mapping[str, Any], head: Mapping[str, Any]) -> Decision:
     if untold := sorted({*(base.keys() - head.keys()), *emptied}):
         reason = f"The base's record states {', '.join(untold)}; the head's does not."
         return Decision(Verdict.SLOWER, "facts_missing", reason)
-    if worse := compare_census_facts(base, head):
+    if worse := compare_census_facts(base, head, margin):
         return Decision(Verdict.SLOWER, "facts_changed", f"Worse than in the base: {_listed(worse)}")
-    if gained := compare_census_facts(head, base):
+    if gained := compare_census_facts(head, base, margin):
         return Decision(Verdict.FASTER, "facts_better", f"Better. The base has: {_listed(gained)}")
     return Decision(Verdict.SAME, "facts_agree", "The optimiser made the same of both.")
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import fnmatch
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from trtgate.case import Case, Execution, Quantity
 from trtgate.policy.section import Reason, Section
 
 
 class MarginSettings(Section):
-    """How much worse a quantity may become before it is a regression, as a fraction: 0.01 is 1%.
-
-    Optimisation has none: a census of layers is exact, and any step back counts.
-    """
+    """How much worse a quantity may become before it is a regression, as a fraction: 0.01 is 1%."""
 
     device: float = Field(default=0.01, gt=0, le=1, description="one and a half times the worst pair sd measured")
     latency: float = Field(default=0.05, gt=0, le=1, description="the host's scheduling moves a wait by a few per cent")
@@ -26,22 +23,18 @@ class MarginSettings(Section):
     )
     memory: float = Field(default=0.02, ge=0, le=10, description="allocators round up; a new workspace is larger")
     parity: float = Field(default=1.0, ge=0, le=100, description="an error may double: roundings differ by tactic")
+    optimisation: float = Field(
+        default=0.0, ge=0, le=1, description="more kernels, casts and reformats; what is named by node counts always"
+    )
 
 
 class CaseMargin(Section):
     """A margin for some cases, which wins over the quantity's own. The last entry that applies counts."""
 
     case: str = Field(description="shell pattern for case ids")
-    quantity: Quantity = Field(description="that the margin is for; optimisation has none")
+    quantity: Quantity = Field(description="that the margin is for")
     margin: float = Field(gt=0, le=10, description="as a fraction: 0.1 is 10%")
     reason: Reason
-
-    @field_validator("quantity")
-    @classmethod
-    def _is_a_figure(cls, quantity: Quantity) -> Quantity:
-        if quantity is Quantity.OPTIMISATION:
-            raise ValueError("optimisation has no margin: a census is exact")
-        return quantity
 
 
 class StoredSettings(Section):
