@@ -21,7 +21,8 @@ report() {
   printf '%s %s\n' "$1" "$2" | plain
   if [ -s "$3" ]; then
     printf '\nThe last lines of why:\n\n'
-    tail -c 4000 "$3" | plain | tail -n 15 | awk '{ print "- " $0 }'
+    # The cut may fall into the middle of a character.
+    tail -c 4000 "$3" | { iconv -f UTF-8 -t UTF-8 -c || true; } | plain | tail -n 15 | awk '{ print "- " $0 }'
   fi
 }
 

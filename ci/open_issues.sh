@@ -4,7 +4,7 @@
 #   ci/open_issues.sh nightly-report/trend.json
 #
 # The place of a small step moves by some runs while nights are added. An issue is known if it is of the same case,
-# quantity, stack and direction, and one of the two names a commit at which the other's step may lie.
+# quantity, stack, host and direction, and one of the two names a commit at which the other's step may lie.
 # Needs jq, and gh with GH_TOKEN and GH_REPO set. Running it twice opens nothing twice.
 set -euo pipefail
 
@@ -18,6 +18,7 @@ jq -c '.change_points[]' "$trend" | while read -r change; do
     ($change.after[0:12]) as $after | ($change.candidates | map(.[0:12])) as $candidates |
     [.[] | select((.title | startswith($start)) and (.title | endswith(" on " + $change.stack))) |
       (.title | ltrimstr($start) | split(" on ")[0]) as $theirs |
+      select(((.body // "") | capture("<!-- host: (?<name>[^>]*) -->").name // "") == ($change.host // "")) |
       ((.body // "") | capture("<!-- may lie at: (?<all>[^>]*) -->").all // "" | split(" ")) as $others |
       select($theirs == $after or any($candidates[]; . == $theirs) or any($others[]; . == $after)) | .title][0] // ""
     ' <<< "$issues")
@@ -29,6 +30,7 @@ jq -c '.change_points[]' "$trend" | while read -r change; do
     "Between commits `\(.before)` and `\(.after)`, seen in \(.runs_after) runs since. Stack: \(.stack)" +
     (if (.host // "") == "" then "" else "; \(.host)" end) + ".\n\n" +
     "`trtgate gate \(.before) \(.after) --case \(.case)` measures the two side by side.\n\n" +
-    "<!-- may lie at: \(.candidates | map(.[0:12]) | join(" ")) -->"' <<< "$change")
+    "<!-- may lie at: \(.candidates | map(.[0:12]) | join(" ")) -->" +
+    (if (.host // "") == "" then "" else "\n<!-- host: \(.host) -->" end)' <<< "$change")
   gh issue create --title "$title" --body "$body"
 done

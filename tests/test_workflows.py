@@ -273,6 +273,14 @@ def test_an_issue_names_the_host_where_the_history_is_of_one(nights, tmp_path):
     assert re.findall(r"Stack: (.*?)\\n", bodies) == ["h100.", "h100; CPU x, threads 16."]
 
 
+def test_a_step_on_a_second_host_is_an_issue_of_its_own(nights):
+    first, second = ({"host": f"CPU {name}, threads 16"} for name in "xy")
+    assert nights(_step("b", **first)) == [_title("b")]
+    assert nights(_step("b", **first), _step("b", **second)) == [_title("b")] * 2
+    assert nights(_step("b", **second), _step("b", **first)) == [_title("b")] * 2
+    assert nights(_step("b", host="")) == [_title("b")] * 3
+
+
 def test_a_step_whose_place_moves_with_more_nights_is_the_same_issue(nights):
     assert nights(_step("c", "a", "b", "d", "e")) == [_title("c")]
     assert nights(_step("d", "d")) == [_title("c")]  # the first night held it possible
