@@ -96,6 +96,10 @@ def test_whoever_once_worked_for_the_gate_is_no_stranger_on_its_gpu(session, mon
     assert asked == [{os.getpid(), *range(100, 106)}]
     assert gate._without_family({"footprint_bytes": 1, "neighbours": [103, 4711, os.getpid()]})["neighbours"] == [4711]
     assert gate._without_family({"footprint_bytes": 1})["neighbours"] == []  # of an older worker
+    (crew,) = gate._crews(1, 2)
+    crew.members["base"].facts["case"] = {"gpu_ids": [9001]}  # what NVML calls it from a container
+    gate._meet([crew])
+    assert gate._without_family({"neighbours": [9001, 4711]})["neighbours"] == [4711]
 
 
 def test_builds_are_renewed_but_exports_are_a_sides_own(session):

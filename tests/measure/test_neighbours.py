@@ -194,6 +194,12 @@ def test_own_memory_is_what_nvml_counts_for_this_process_or_a_reason(held, me, b
     assert bool(found.reason) == (bytes_ is None)
 
 
+def test_who_is_alone_on_the_gpu_is_this_process_also_where_no_figures_tell():
+    alone = told_apart(SimulatedNvml({HOSTS_ME: None}, me=HOSTS_ME))
+    assert alone.present() == frozenset()
+    assert alone.ids >= {HOSTS_ME}
+
+
 def test_own_memory_without_a_list_of_processes_says_so():
     driver = SimulatedNvml({ME: MIB})
     driver.lists = False

@@ -158,6 +158,7 @@ class Host:
             "footprint_bytes": footprint.total_bytes,
             "footprint": footprint.as_facts(),
             "neighbours": watch.environment().neighbours,
+            "gpu_ids": sorted(watch.own_ids),
             "from_cache": facts.from_cache,
             "captured": facts.captured,
             "shapes": shapes_of(workload, inputs, runner.outputs()),

@@ -192,7 +192,11 @@ class Session:
 
     def _meet(self, crews: Sequence[Crew]) -> None:
         """Note who belongs to this gate, also once they have ended: to each other they are no strangers on the GPU."""
-        self._family.update(pid for crew in crews for member in crew.members.values() if (pid := member.pid))
+        for member in (member for crew in crews for member in crew.members.values()):
+            if pid := member.pid:
+                self._family.add(pid)
+            # In a container NVML may call a worker by its id on the host, which only the worker can find out.
+            self._family.update(own for built in member.facts.values() for own in built.get("gpu_ids", ()))
 
     def _without_family(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What a build says of itself, with strangers alone as its neighbours: the gate's own build one at a time."""

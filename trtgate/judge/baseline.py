@@ -153,7 +153,7 @@ def _without_a_measurement(old: Record | None, new: Record, settings: JudgeSetti
 def _known_to_fail(old: Record, new: Record, settings: JudgeSettings) -> Decision:
     same = Decision(Verdict.SAME, "known_failure", f"Known to fail in both: {new.reason}")
     # Where a census was taken all the same, more of what is known to be wrong is a regression.
-    if new.quantity is not Quantity.OPTIMISATION or not (old.facts and new.facts):
+    if new.quantity is not Quantity.OPTIMISATION or not all("kernels" in row.facts for row in (old, new)):
         return same
     if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
         return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")

@@ -98,7 +98,8 @@ def judge_memory(base: Memory, head: Memory, settings: JudgeSettings, margin: fl
         measured = " and ".join(", ".join(side.figures) or "nothing" for side in (base, head))
         return Decision(Verdict.INCOMPARABLE, "other_measure", f"The sides measured different memory: {measured}.")
     sides = {"base": base, "head": head}
-    if kind == _WHOLE and any(side.neighbours for side in sides.values()):
+    blind = [name for name, side in sides.items() if not side.watched]
+    if kind == _WHOLE and not blind and any(side.neighbours for side in sides.values()):
         who = " and ".join(
             f"beside the {name} ({', '.join(map(str, side.neighbours))})"
             for name, side in sides.items()
@@ -109,7 +110,6 @@ def judge_memory(base: Memory, head: Memory, settings: JudgeSettings, margin: fl
     least = least_figure(Quantity.MEMORY, settings)
     before, after = (np.array([side.figures[kind]]) for side in sides.values())
     decision = judge_exact(before, after, Quantity.MEMORY, margin, least, settings.least_memory_bytes)
-    blind = [name for name, side in sides.items() if not side.watched]
     if kind != _WHOLE or not blind or decision.verdict is Verdict.SAME:
         return decision
     _, _, change = decision.reason.partition(": ")

@@ -151,6 +151,11 @@ class Monitor:
         return None if self._gpu is None else self._gpu.memory_used_bytes()
 
     @property
+    def own_ids(self) -> frozenset[int]:
+        """What NVML may call this process; empty where nobody looks at its device."""
+        return frozenset() if self._others is None else self._others.ids
+
+    @property
     def sees_neighbours(self) -> bool:
         """Whether anybody else would be seen at all."""
         return self._others is not None and self._others.can_be_seen

@@ -81,11 +81,18 @@ class Neighbours:
         rose = [pid for pid in during if _rise(before, during, pid) >= size == _rise(after, during, pid)]
         if len(rose) == 1:
             self._ids = frozenset(rose)
+        elif len(during) == 1 and None in during.values():
+            self._ids |= during.keys()  # alone there, and no figures to tell: it is the one that holds the probe
         elif during:
             _log.warning(
                 "NVML lists %s on the GPU, and which of them is this process cannot be told: all count as neighbours.",
                 ", ".join(map(str, sorted(during))),
             )
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """What NVML may call this process, as far as is known."""
+        return self._ids
 
     @property
     def can_be_seen(self) -> bool:
