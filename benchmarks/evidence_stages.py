@@ -11,7 +11,6 @@ from typing import Final
 from benchmarks.recording import Command, Recording
 from trtgate.workloads import registry
 
-WORKLOADS: Final = registry.ON_GPU
 THREE: Final = ("simple_cnn", "resnet18", "transformer")
 REST: Final = tuple(name for name in registry.names() if name not in registry.ON_GPU)
 PRECISIONS: Final = ("--precision=bf16", "--precision=tf32", "--batch=8")
@@ -69,7 +68,7 @@ def layers(recording: Recording) -> bool:
         ["bisect", eight.format("fp8")],
         ["bisect", "overflow-tensorrt_engine-fp16-b1-stream"],
     ]
-    for name in recording.workloads or WORKLOADS:
+    for name in recording.workloads or registry.ON_GPU:
         case = f"{name}-tensorrt_engine-fp16-{'b1s128' if name == 'transformer' else 'b1'}-stream"
         told.append(["inspect", case, "--raw", str(recording.out / f"{name}_fp16.json")])
     trtgate = [sys.executable, "-m", "trtgate"]

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from trtgate.case import Case, Quantity
 from trtgate.errors import RecordError
+from trtgate.validation import first_problem, require_known_schema
 
 SCHEMA: Final = 1
 _RESTORE = "Restore the file or record it again."
@@ -222,15 +223,9 @@ class Record(_Frozen):
             raise RecordError(
                 f"{source} holds a {type(data).__name__}, not a record.", "Name a file that trtgate wrote."
             )
-        version = data.get("schema_version")
-        if isinstance(version, int) and version > SCHEMA:
-            raise RecordError(
-                f"{source} has record schema {version}; this release reads up to {SCHEMA}.",
-                "Install the trtgate release that wrote it, or a newer one.",
-            )
+        require_known_schema(data, SCHEMA, "record", source)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the record"
-            raise RecordError(f"{source} is not a valid record: {where}: {first['msg']}.", _RESTORE) from None
+            problem = first_problem(error, "the record")
+            raise RecordError(f"{source} is not a valid record: {problem}.", _RESTORE) from None

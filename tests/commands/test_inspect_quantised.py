@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from seeded_workload import SeededWorkload
 
 from trtgate.backends import tensorrt_engine
 from trtgate.cli import main
 from trtgate.commands import inspect
 from trtgate.workloads import registry
-from trtgate.workloads.base import Workload
 
 pytest.importorskip("modelopt")
 AHEAD = tensorrt_engine.TensorRTEngineBackend().ahead_of_time_availability()
@@ -26,21 +26,14 @@ class Net(torch.nn.Module):
         return self.head(torch.relu(self.narrow(image)).mean((2, 3)))
 
 
-class Small(Workload):
+class Small(SeededWorkload):
     """In simple_cnn's place, whose training takes ten seconds."""
 
     name = "simple_cnn"
     input_names = ("image",)
-    output_names = ("logits",)
     fingerprint = "small 1"
-
-    def module(self):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return Net().eval().requires_grad_(False)
-
-    def inputs(self, batch, sequence, seed):
-        return (torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed)),)
+    make = Net
+    shape = (3, 8, 8)
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,12 @@ and NVML name it, and so are its builder and its inspector; what is between them
 
 import json
 import sys
+from functools import partial
 
 import onnx
 import pytest
 import torch
+from seeded_workload import SeededWorkload
 from simulated_nvml import Gpu, Nvml
 
 from trtgate.backends import gpu_files, plan_cache, trt_build, trt_installed
@@ -16,7 +18,6 @@ from trtgate.cli import main
 from trtgate.commands import inspect
 from trtgate.measure import inspect_case, optimisation_run
 from trtgate.workloads import registry as workloads
-from trtgate.workloads.base import Workload
 
 MICRO = "mlp-tensorrt_engine-fp16-b1-stream"
 CASE = "simple_cnn-tensorrt_engine-fp16-b1-graph"
@@ -64,21 +65,14 @@ class Backend:
         return Engine(inspect_case.tensorrt_engine.build_plan(workload, case, context, ahead_of_time=False))
 
 
-class Small(Workload):
+class Small(SeededWorkload):
     """In simple_cnn's place, whose training takes ten seconds."""
 
     name = "simple_cnn"
     input_names = ("image",)
-    output_names = ("logits",)
     fingerprint = "small 1"
-
-    def module(self):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return torch.nn.Linear(64, 64).eval().requires_grad_(False)
-
-    def inputs(self, batch, sequence, seed):
-        return (torch.randn(batch, 64, generator=torch.Generator().manual_seed(seed)),)
+    make = partial(torch.nn.Linear, 64, 64)
+    shape = (64,)
 
 
 @pytest.fixture

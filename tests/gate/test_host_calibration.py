@@ -1,27 +1,22 @@
 """Both sides of a gate calibrate quantised cases as the policy says, and prove without getting in each other's way."""
 
+from functools import partial
+
 import pytest
 import torch
+from seeded_workload import SeededWorkload
 
 from trtgate.errors import ParityError
 from trtgate.gate import host as hosts
 from trtgate.gate import worker
-from trtgate.workloads.base import Workload
 
 
-class Small(Workload):
+class Small(SeededWorkload):
     name = "small"
     input_names = ("values",)
-    output_names = ("logits",)
     fingerprint = "small, of the calibrating host"
-
-    def module(self):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return torch.nn.Linear(32, 16).eval().requires_grad_(False)
-
-    def inputs(self, batch, sequence, seed):
-        return (torch.randn(batch, 32, generator=torch.Generator().manual_seed(seed)),)
+    make = partial(torch.nn.Linear, 32, 16)
+    shape = (32,)
 
 
 def test_processes_that_prove_at_once_share_the_cores_and_time_with_all_of_them(tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ numbering does not matter: there is one, all of them are of one kind, or a UUID 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,19 +39,16 @@ def gpu() -> dict[str, object] | None:
     except ImportError:
         return None
     try:
-        pynvml.nvmlInit()
-        try:
+        with _session(pynvml):
             found = _candidates([_read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())])
-            kinds = {(one.name, one.compute_capability) for one in found}
-            if len(kinds) != 1 or any(one.sliced for one in found):
-                return None
-            ((name, capability),) = kinds
             driver = _text(pynvml.nvmlSystemGetDriverVersion())
-            return {"gpu": name, "compute_capability": capability, "driver": driver}
-        finally:
-            pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None
+    kinds = {(one.name, one.compute_capability) for one in found}
+    if len(kinds) != 1 or any(one.sliced for one in found):
+        return None
+    ((name, capability),) = kinds
+    return {"gpu": name, "compute_capability": capability, "driver": driver}
 
 
 def driver_version() -> str | None:
@@ -57,13 +56,19 @@ def driver_version() -> str | None:
     import pynvml
 
     try:
-        pynvml.nvmlInit()
-        try:
+        with _session(pynvml):
             return _text(pynvml.nvmlSystemGetDriverVersion())
-        finally:
-            pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None
+
+
+@contextlib.contextmanager
+def _session(pynvml: Any) -> Iterator[None]:
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _read(pynvml: Any, index: int) -> _Gpu:

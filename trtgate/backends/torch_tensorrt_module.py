@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trtgate import artefacts, precision
-from trtgate.backends import trt_build, trt_runtime
+from trtgate.backends import plan_target, trt_build, trt_runtime
 from trtgate.backends.cuda_device import is_out_of_memory
 from trtgate.backends.plan_cache import PlanCache
 from trtgate.case import Precision
@@ -80,7 +80,7 @@ def compiled(
         "tensorrt": [flavour, runtime],
         "target": trt_build.gpu_key(),
         "settings": settings,
-        "tf32_override": trt_build.tf32_override(),
+        "tf32_override": plan_target.tf32_override(),
     }
     if case.precision.quantised:
         from trtgate.precision import quantise_torch

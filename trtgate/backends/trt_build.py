@@ -16,7 +16,6 @@ import torch
 from trtgate import artefacts
 from trtgate.backends import gpu_by_nvml, plan_target, trt_rtx, trt_runtime
 from trtgate.backends.cuda_device import cuda_answer, out_of_memory
-from trtgate.backends.plan_target import tf32_override as tf32_override
 from trtgate.case import Precision
 from trtgate.errors import BuildError, ParserError
 

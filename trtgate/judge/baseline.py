@@ -125,10 +125,10 @@ def _judge(base: list[Record], head: list[Record], settings: JudgeSettings) -> D
         code = "new" if old is None else "recovered"
         reason = "The base has no such row." if old is None else f"The base could not measure it: {old.reason}"
         return Decision(Verdict.NEW, code, reason)
-    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
-        return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
     if new.quantity is Quantity.OPTIMISATION:
-        return judge_census(old.facts, new.facts, settings.margin_for(new.case, new.quantity))
+        return _census(old, new, settings)
+    if (apart := _apart(old, new)) is not None:
+        return apart
     if new.quantity in _TIMES:
         return _noisy_change(old, new, settings)
     if new.quantity is Quantity.MEMORY:
@@ -155,10 +155,21 @@ def _known_to_fail(old: Record, new: Record, settings: JudgeSettings) -> Decisio
     # Where a census was taken all the same, more of what is known to be wrong is a regression.
     if new.quantity is not Quantity.OPTIMISATION or not all("kernels" in row.facts for row in (old, new)):
         return same
-    if apart := differences(old.identity, new.identity, new.quantity, Case.parse(new.case)):
-        return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(apart)}.")
-    found = judge_census(old.facts, new.facts, settings.margin_for(new.case, new.quantity))
+    found = _census(old, new, settings)
     return same if found.verdict is Verdict.SAME else found
+
+
+def _census(old: Record, new: Record, settings: JudgeSettings) -> Decision:
+    apart = _apart(old, new)
+    return apart or judge_census(old.facts, new.facts, settings.margin_for(new.case, new.quantity))
+
+
+def _apart(old: Record, new: Record) -> Decision | None:
+    """That two rows are not of one machine and stack; None where they are, as far as it matters to them."""
+    found = differences(old.identity, new.identity, new.quantity, Case.parse(new.case))
+    if not found:
+        return None
+    return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(found)}.")
 
 
 def _noisy_change(old: Record, new: Record, settings: JudgeSettings) -> Decision | _Change:

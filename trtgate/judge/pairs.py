@@ -24,6 +24,7 @@ from scipy import stats
 
 from trtgate.case import Case, Quantity
 from trtgate.errors import RecordError, UsageError
+from trtgate.validation import first_problem
 
 # A quarter of the block pairs is cut at either end: a block with a hiccup has no say, and enough are left to average.
 _TRIMMED: Final = 0.25
@@ -123,9 +124,8 @@ def _line(text: str, where: str) -> _Line:
         line = _Line.model_validate_json(text)
         Case.parse(line.case)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise RecordError(f"{where} is not a recorded side of a pair: {field}: {first['msg']}.", _RESTORE) from None
+        problem = first_problem(error, "the line")
+        raise RecordError(f"{where} is not a recorded side of a pair: {problem}.", _RESTORE) from None
     except UsageError as error:
         raise RecordError(f"{where} is not a recorded side of a pair: {error.problem}", _RESTORE) from None
     if len(line.order) != len(line.blocks):

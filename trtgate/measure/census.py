@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtgate import artefacts
 from trtgate.errors import InspectionError
+from trtgate.validation import first_problem
 
 SCHEMA: Final = 3
 """Raise it whenever a reader makes something else of the same engine, so that kept censuses are made anew."""
@@ -266,9 +267,7 @@ class Census(_Frozen):
                 f"The census {path} cannot be read ({error.strerror}).", "Build the engine again to write a new one."
             ) from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise InspectionError(
-                f"The census {path} is damaged or of another release: {where}: {first['msg']}.",
+                f"The census {path} is damaged or of another release: {first_problem(error, 'the file')}.",
                 "Delete it and build the engine again.",
             ) from None

@@ -11,7 +11,7 @@ import torch
 from trtgate import artefacts, precision
 from trtgate.backends.base import BuildContext
 from trtgate.backends.host_cpu import cpu_model
-from trtgate.backends.trt_build import tf32_override
+from trtgate.backends.plan_target import tf32_override
 from trtgate.case import BackendName, Case
 from trtgate.measure import reference as references
 from trtgate.measure.reference import Evaluation, Reference, reference, reference_key

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trtgate.case import Quantity
 from trtgate.errors import RecordError
 from trtgate.record import Identity, Record
+from trtgate.validation import first_problem, require_known_schema
 
 SCHEMA: Final = 1
 _FOREIGN: Final = "Name a journal that trtgate wrote."
@@ -99,12 +100,7 @@ def parse(data: Any, source: str) -> Line:
         case {"mark": told, **rest} if not rest:
             return _validated(Mark, told, source)
         case {"start": told, **rest} if not rest:
-            version = told.get("schema_version") if isinstance(told, dict) else None
-            if isinstance(version, int) and version > SCHEMA:
-                raise RecordError(
-                    f"{source} has journal schema {version}; this release reads up to {SCHEMA}.",
-                    "Install the trtgate release that wrote it, or a newer one.",
-                )
+            require_known_schema(told, SCHEMA, "journal", source)
             return _validated(Start, told, source)
     match older | data if isinstance(data, dict) else data:
         case {"node": str(node), "changes": str(changes), "record": record, **rest} if not rest:
@@ -116,6 +112,5 @@ def _validated(kind: type[Mark] | type[Start], told: Any, source: str) -> Mark |
     try:
         return kind.model_validate(told)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise RecordError(f"{source} is not a journal entry: {where}: {first['msg']}.", _FOREIGN) from None
+        problem = first_problem(error, "the line")
+        raise RecordError(f"{source} is not a journal entry: {problem}.", _FOREIGN) from None

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from trtgate.backends import cuda_device
@@ -115,12 +116,13 @@ def measure(
     lost_by = None
     while left:
         try:
-            samplers = {
-                name: _in_turn(
-                    name, numbers[name], called, _maker(name, participant, quantity, settings, context, l2, clock)
-                )()
-                for name, participant in left.items()
+            makers = {
+                name: partial(
+                    Sampler, one.runner, quantity, settings, context, l2, one.execution, name=name, clock=clock
+                )
+                for name, one in left.items()
             }
+            samplers = {name: _in_turn(name, numbers[name], called, make)() for name, make in makers.items()}
             samples = {name: _in_turn(name, numbers[name], called, _taker(samplers[name])) for name in samplers}
             return _measured(samplers, samples, failures, settings, context, judge, seed, monitor, clock)
         except _ParticipantError as failed:
@@ -155,19 +157,6 @@ def _measured(
         )
     host_bound = frozenset(name for name, sampler in samplers.items() if sampler.host_bound)
     return Timing(rounds.samples_s, host_bound, failures, None, environment)
-
-
-def _maker(
-    name: str,
-    participant: Participant,
-    quantity: Quantity,
-    settings: MeasureSettings,
-    context: BuildContext,
-    l2: L2,
-    clock: HostClock,
-) -> Callable[[], Sampler]:
-    runner, execution = participant.runner, participant.execution
-    return lambda: Sampler(runner, quantity, settings, context, l2, execution, name=name, clock=clock)
 
 
 def _taker(sampler: Sampler) -> Callable[[], float]:
