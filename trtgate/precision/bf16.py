@@ -12,12 +12,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
 from trtgate.errors import ExportError
-
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+from trtgate.precision import batch_norm
 
 
 def rewrite(module: nn.Module, name: str) -> nn.Module:
@@ -32,17 +30,10 @@ def rewrite(module: nn.Module, name: str) -> nn.Module:
     Raises:
         ExportError: the module cannot be traced, or a BatchNorm does not follow a convolution or linear layer.
     """
-    if not any(isinstance(part, (_BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules()):
+    if not any(isinstance(part, (batch_norm.BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules()):
         return module
-    try:
-        fused = fuse(module)
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        raise ExportError(
-            f"BatchNorm of '{name}' cannot be folded for bf16: torch.fx cannot trace the module ({error}).",
-            "Measure this workload in fp16, or make its control flow independent of its inputs.",
-        ) from error
-    assert isinstance(fused, fx.GraphModule)
-    left = [path for path, part in fused.named_modules() if isinstance(part, _BATCH_NORM)]
+    fused = batch_norm.folded(module, name)
+    left = [path for path, part in fused.named_modules() if isinstance(part, batch_norm.BATCH_NORM)]
     if left:
         raise ExportError(
             f"BatchNorm '{left[0]}' of '{name}' cannot be folded for bf16: no convolution or linear layer precedes it.",

@@ -1,17 +1,19 @@
 """Cast a whole workload to one floating-point datatype: strong typing, in which every tensor has the type it shows.
 
-Every backend gets the module that `prepare` returns, so that none is compared with a different computation.
+Every backend gets the module that `prepare` returns, so that none is compared with a different computation. What an
+ONNX file is made of computes the same, in float16 with BatchNorm folded.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 
 from trtgate.case import Precision
-from trtgate.errors import UnsupportedCaseError
-from trtgate.precision import bf16
+from trtgate.errors import ExportError, UnsupportedCaseError
+from trtgate.precision import batch_norm, bf16
 from trtgate.workloads.base import Workload
 
 _DTYPES = {
@@ -41,14 +43,39 @@ def prepare(workload: Workload, precision: Precision) -> torch.nn.Module:
         UnsupportedCaseError: a quantised precision, which needs calibration: see `trtgate.precision.quantise_torch`.
         ExportError: the module cannot be rewritten for bf16.
     """
+    return _cast(_floating(workload, precision), precision)
+
+
+@torch.inference_mode(False)
+def prepare_to_export(workload: Workload, precision: Precision) -> torch.nn.Module:
+    """As `prepare`, and for fp16 with BatchNorm folded in float32, before the weights are rounded.
+
+    The exporter would fold it in float16 (`trtgate.precision.batch_norm`), and does, with a warning, in a module that
+    cannot be traced.
+
+    Raises:
+        UnsupportedCaseError, ExportError: as `prepare`.
+    """
+    module = _floating(workload, precision)
+    if precision is Precision.FP16 and batch_norm.holds_batch_norm(module):
+        try:
+            module = batch_norm.folded(module, workload.name)
+        except ExportError as error:
+            warnings.warn(f"{error} Its ONNX file in fp16 rounds more often than PyTorch does.", stacklevel=2)
+    return _cast(module, precision)
+
+
+def _floating(workload: Workload, precision: Precision) -> torch.nn.Module:
     if precision.quantised:
         raise UnsupportedCaseError(
             f"'{workload.name}' cannot be cast to {precision}: a quantised module needs calibration.",
             "Quantise it with trtgate.precision.quantise_torch.",
         )
     module = workload.module()
-    if precision is Precision.BF16:
-        module = bf16.rewrite(module, workload.name)
+    return bf16.rewrite(module, workload.name) if precision is Precision.BF16 else module
+
+
+def _cast(module: torch.nn.Module, precision: Precision) -> torch.nn.Module:
     return module.to(dtype_of(precision)).eval().requires_grad_(False)
 
 
