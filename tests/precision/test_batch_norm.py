@@ -1,4 +1,4 @@
-"""A float16 file holds weights that were folded in float32 and rounded once, not the exporter's own folding."""
+"""An ONNX file holds weights that were folded in float32 and rounded once, not the exporter's own folding."""
 
 import warnings
 
@@ -74,9 +74,17 @@ def test_what_every_backend_runs_keeps_its_batch_norm():
     assert not batch_norm.holds_batch_norm(cast.prepare_to_export(Folds(), Precision.FP16))
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.TF32])
-def test_a_float32_file_is_left_to_the_exporter(precision):
-    assert batch_norm.holds_batch_norm(cast.prepare_to_export(Folds(), precision))
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
+def test_a_node_has_one_name_in_every_precision(tmp_path, precision):
+    onnx_export._write(Folds(), precision, 2, None, tmp_path / "block.onnx")
+    nodes = onnx.load(tmp_path / "block.onnx").graph.node
+    assert [(node.op_type, node.name) for node in nodes] == [("Conv", "node_conv2d"), ("Relu", "node_relu")]
+
+
+def test_a_float32_module_that_cannot_be_traced_is_left_to_the_exporter():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert batch_norm.holds_batch_norm(cast.prepare_to_export(FoldsNot(), Precision.FP32))
 
 
 def test_a_module_that_cannot_be_traced_is_exported_with_a_warning():

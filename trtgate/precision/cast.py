@@ -1,7 +1,7 @@
 """Cast a whole workload to one floating-point datatype: strong typing, in which every tensor has the type it shows.
 
 Every backend gets the module that `prepare` returns, so that none is compared with a different computation. What an
-ONNX file is made of computes the same, in float16 with BatchNorm folded.
+ONNX file is made of computes the same, with BatchNorm folded.
 """
 
 from __future__ import annotations
@@ -48,20 +48,22 @@ def prepare(workload: Workload, precision: Precision) -> torch.nn.Module:
 
 @torch.inference_mode(False)
 def prepare_to_export(workload: Workload, precision: Precision) -> torch.nn.Module:
-    """As `prepare`, and for fp16 with BatchNorm folded in float32, before the weights are rounded.
+    """As `prepare`, with BatchNorm folded in float32, before the weights are rounded.
 
-    The exporter would fold it in float16 (`trtgate.precision.batch_norm`), and does, with a warning, in a module that
-    cannot be traced.
+    The exporter folds it too, in the datatype of the weights (`trtgate.precision.batch_norm`), and names the nodes
+    otherwise. So it is folded for every precision, and the same node has the same name in all of them. A module that
+    cannot be traced is left to the exporter, in fp16 with a warning.
 
     Raises:
         UnsupportedCaseError, ExportError: as `prepare`.
     """
     module = _floating(workload, precision)
-    if precision is Precision.FP16 and batch_norm.holds_batch_norm(module):
+    if batch_norm.holds_batch_norm(module):
         try:
             module = batch_norm.folded(module, workload.name)
         except ExportError as error:
-            warnings.warn(f"{error} Its ONNX file in fp16 rounds more often than PyTorch does.", stacklevel=2)
+            if precision is Precision.FP16:
+                warnings.warn(f"{error} Its ONNX file in fp16 rounds more often than PyTorch does.", stacklevel=2)
     return _cast(module, precision)
 
 
