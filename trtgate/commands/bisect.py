@@ -226,9 +226,17 @@ def _nothing_found(
 
 def _sentences(culprit: Culprit, target: str, limit: float) -> list[str]:
     out = culprit.output
+    if culprit.masking:
+        jump = (
+            f"{target}: the fault is in a fusion. The error shows at node '{culprit.node}' ({culprit.op}), and goes "
+            "away when one of the tensors is shown that are marked with 'fused'."
+        )
+    else:
+        jump = f"{target}: the error jumps at node '{culprit.node}' ({culprit.op})."
     lines = [
-        f"{target}: the error jumps at node '{culprit.node}' ({culprit.op}).",
+        jump,
         f"  output {_described(out)}",
+        *(f"  fused  {_described(one.tensor)}, made by '{one.node}' ({one.op})" for one in culprit.masking),
         *(f"  input  {_described(one)}" for one in culprit.inputs),
         *(f"  input  '{name}' could not be shown" for name in culprit.hidden),
     ]

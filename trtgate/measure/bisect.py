@@ -3,13 +3,15 @@
 The candidate and the reference both yield intermediate tensors by their ONNX names. A tensor is wrong when it holds
 NaN or infinity where the reference is finite, or when its relative L2 error exceeds a limit. The search starts at the
 outputs and narrows down on their ancestors, probing a few tensors at a time: what is probed is not fused, so fewer
-probes leave more of the engine as it runs.
+probes leave more of the engine as it runs. Each probe also shows again what is known to be wrong. Where that is right
+all of a sudden, showing took the fault away with a fusion: the probe says nothing of the engine that is wrong, and is
+repeated with half as many tensors. What takes the fault away even when it is shown alone is part of that fusion.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -17,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trtgate.errors import InspectionError
-from trtgate.measure.onnx_graph import tensor_datatypes, unique_names
+from trtgate.measure.ancestry import Ancestry
 
 Array = npt.NDArray[Any]
 
@@ -59,8 +61,23 @@ class TensorError:
         return largest is not None and max(abs(self.low), abs(self.high)) > largest
 
 
-_QUANTISING: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_MASKING_TRIED: Final = 8  # each is a build of the engine
 _LARGEST: Final = {"FLOAT16": 65504.0, "FLOAT8E4M3FN": 448.0, "FLOAT8E5M2": 57344.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """A tensor that takes the fault away when it is shown.
+
+    Attributes:
+        node: what makes it.
+        op: its operator.
+        tensor: how far it is from the reference where it is shown: right.
+    """
+
+    node: str
+    op: str
+    tensor: TensorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,9 @@ class Culprit:
         output: the tensor that is wrong.
         inputs: the tensors that it is computed from, none of them wrong; initialisers are left out.
         hidden: inputs that the candidate could not show.
+        masking: tensors that the output is computed from, each of which takes the fault away when it is shown alone;
+            the fault is then in how they are fused, and the node is the first whose output shows it. At most
+            eight are tried besides what the node itself reads.
     """
 
     node: str
@@ -80,6 +100,7 @@ class Culprit:
     output: TensorError
     inputs: tuple[TensorError, ...]
     hidden: tuple[str, ...] = ()
+    masking: tuple[Masking, ...] = ()
 
     @property
     def growth(self) -> float:
@@ -120,9 +141,9 @@ def bisect(model: Any, candidate: Tensors, reference: Tensors, *, limit: float, 
     Raises:
         InspectionError: the candidate shows none of the model's outputs.
     """
-    graph = _Graph(model)
+    graph = Ancestry(model)
     search = _Search(graph, candidate, reference)
-    search.compare(graph.outputs)
+    search.seen.update(search.compare(graph.outputs))
     outputs = tuple(search.seen[name] for name in graph.outputs if name in search.seen)
     if not outputs:
         raise InspectionError(
@@ -132,115 +153,85 @@ def bisect(model: Any, candidate: Tensors, reference: Tensors, *, limit: float, 
     if not wrong:
         return Bisection(None, outputs, search.seen, search.probes)
     # Every ancestor may be the culprit until it is seen; the earliest wrong tensor bounds the search from above.
-    first = min(wrong, key=graph.position)
-    while True:
-        unseen = [name for name in graph.ancestors(first) if name not in search.seen and name not in search.hidden]
+    first, count = min(wrong, key=graph.position), at_once
+    while len(search.masking) < _MASKING_TRIED:
+        unseen = [name for name in graph.ancestors(first) if not search.knows(name)]
         if not unseen:
             break
-        search.compare(_spread(unseen, at_once))
-        # What is right needs no look at what it was computed from.
-        graph.close(name for name, one in search.seen.items() if not one.wrong(limit))
-        found = [name for name in graph.ancestors(first) if name in search.seen and search.seen[name].wrong(limit)]
-        first = min([*found, first], key=graph.position)
-    return Bisection(search.culprit(first), outputs, search.seen, search.probes)
-
-
-class _Graph:
-    """Floating-point tensors of a model that depend on its inputs, and who makes them."""
-
-    def __init__(self, model: Any) -> None:
-        graph = model.graph
-        types = tensor_datatypes(model)
-        weights = {tensor.name for tensor in graph.initializer}
-        self.outputs = [value.name for value in graph.output]
-        self.inputs = [value.name for value in graph.input if value.name not in weights]
-        self.datatype = types
-        self._maker: dict[str, int] = {}
-        live = set(self.inputs)
-        self._nodes = list(graph.node)
-        self._names = unique_names(graph)
-        for index, node in enumerate(self._nodes):
-            if not live.isdisjoint(node.input):
-                for name in filter(None, node.output):
-                    self._maker[name] = index
-                    live.add(name)
-        self._live = live
-        self._closed: set[str] = set()
-
-    def position(self, tensor: str) -> int:
-        return self._maker.get(tensor, -1)
-
-    def node(self, tensor: str) -> tuple[str, str]:
-        index = self._maker[tensor]
-        return self._names[index], self._nodes[index].op_type
-
-    def parents(self, tensor: str) -> list[str]:
-        """What its node reads of the model's data. Quantise/dequantise pairs are looked through.
-
-        A shown dequantised tensor would force the product behind it out of int8 or fp8, and hide the fault.
-        """
-        index = self._maker.get(tensor)
-        if index is None:
-            return []
-        found: list[str] = []
-        for name in dict.fromkeys(self._nodes[index].input):
-            made_by = self._maker.get(name)
-            if made_by is not None and self._nodes[made_by].op_type in _QUANTISING:
-                found.extend(self.parents(name))
-            elif name in self._live:
-                found.append(name)
-        return found
-
-    def ancestors(self, tensor: str) -> list[str]:
-        """Floating tensors that it is computed from, in order; not beyond tensors that are closed."""
-        found: set[str] = set()
-        waiting = self.parents(tensor)
-        while waiting:
-            name = waiting.pop()
-            if name in found or name in self._closed:
-                continue
-            found.add(name)
-            waiting.extend(self.parents(name))
-        floating = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
-        kept = [n for n in found if n in self._maker and self.datatype.get(n, "FLOAT") in floating]
-        return sorted(kept, key=self.position)
-
-    def close(self, right: Iterable[str]) -> None:
-        """Look no further up than these."""
-        self._closed.update(right)
+        picked = _spread(unseen, count)
+        if search.probe(picked, first, limit):
+            # What is right needs no look at what it was computed from.
+            graph.close(name for name, one in search.seen.items() if not one.wrong(limit))
+            found = [name for name in graph.ancestors(first) if name in search.seen and search.seen[name].wrong(limit)]
+            first = min([*found, first], key=graph.position)
+        else:
+            count = max(1, len(picked) // 2)
+    return Bisection(search.culprit(first, limit), outputs, search.seen, search.probes)
 
 
 class _Search:
-    """Keeps what has been compared."""
+    """Keeps what has been compared, and what cannot be shown without taking the fault away."""
 
-    def __init__(self, graph: _Graph, candidate: Tensors, reference: Tensors) -> None:
+    def __init__(self, graph: Ancestry, candidate: Tensors, reference: Tensors) -> None:
         self._graph = graph
         self._candidate = candidate
         self._reference = reference
         self.seen: dict[str, TensorError] = {}
         self.hidden: set[str] = set()
+        self.masking: dict[str, TensorError] = {}
         self.probes = 0
 
-    def compare(self, tensors: Sequence[str]) -> None:
+    def knows(self, tensor: str) -> bool:
+        """Whether there is nothing to be learnt from showing it."""
+        return tensor in self.seen or tensor in self.hidden or tensor in self.masking
+
+    def compare(self, tensors: Sequence[str]) -> dict[str, TensorError]:
+        """Errors of the tensors in a candidate that shows them, without those that it cannot show."""
         self.probes += 1
         shown = dict(self._candidate.values(tensors))
         self.hidden.update(name for name in tensors if name not in shown)
         wanted = [name for name in tensors if name in shown]
-        for name, expected in self._reference.values(wanted):
-            self.seen[name] = tensor_error(name, shown[name], expected, self._graph.datatype.get(name, ""))
+        return {
+            name: tensor_error(name, shown[name], expected, self._graph.datatype.get(name, ""))
+            for name, expected in self._reference.values(wanted)
+        }
 
-    def culprit(self, tensor: str) -> Culprit:
+    def probe(self, tensors: Sequence[str], wrong: str, limit: float) -> bool:
+        """Compare tensors in one run; whether the fault was there.
+
+        Args:
+            tensors: what nothing is known of yet.
+            wrong: what was wrong in an earlier run, and is shown again.
+            limit: relative L2 error that rounding explains.
+        """
+        errors = self.compare([*tensors, wrong])
+        again = errors.pop(wrong, None)
+        if again is None:
+            self.hidden.discard(wrong)  # it was shown before, and its error is known
+        if again is None or again.wrong(limit) or any(one.wrong(limit) for one in errors.values()):
+            self.seen.update(errors)
+            return True
+        if len(errors) == 1:
+            self.masking.update(errors)
+        return False
+
+    def culprit(self, tensor: str, limit: float) -> Culprit:
         parents = self._graph.parents(tensor)
-        missing = [name for name in parents if name not in self.seen and name not in self.hidden]
-        if missing:
-            self.compare(missing)
+        for name in parents:
+            if name in self._graph.inputs:
+                self.seen.update(self.compare([name]))  # of the caller, so that no engine is needed to show it
+            elif not self.knows(name):
+                # One at a time: several may take the fault away together, and then none of them is known.
+                self.probe([name], tensor, limit)
         node, op = self._graph.node(tensor)
+        fused = [name for name in self._graph.ancestors(tensor) if name in self.masking]
         return Culprit(
             node=node,
             op=op,
             output=self.seen[tensor],
             inputs=tuple(self.seen[name] for name in parents if name in self.seen),
             hidden=tuple(name for name in parents if name in self.hidden),
+            masking=tuple(Masking(*self._graph.node(name), self.masking[name]) for name in fused),
         )
 
 
@@ -272,8 +263,10 @@ def tensor_error(name: str, candidate: Array, reference: Array, datatype: str = 
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
-    """At most so many of them, evenly spread, the last among them."""
+    """At most so many of them, evenly spread, the last among them; of one, that in the middle."""
     if len(names) <= count:
         return list(names)
+    if count == 1:
+        return [names[len(names) // 2]]
     picks = np.linspace(0, len(names) - 1, count).round().astype(int)
     return [names[index] for index in dict.fromkeys(picks.tolist())]

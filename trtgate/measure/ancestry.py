@@ -1,0 +1,81 @@
+"""Which tensors of an ONNX graph a tensor is computed from: what a search for the first wrong one walks along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from trtgate.measure.onnx_graph import tensor_datatypes, unique_names
+
+_QUANTISING: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_FLOATING: Final = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
+
+
+class Ancestry:
+    """Floating-point tensors of a model that depend on its inputs, and who makes them.
+
+    Args:
+        model: an onnx.ModelProto; its weights are not needed.
+    """
+
+    def __init__(self, model: Any) -> None:
+        graph = model.graph
+        types = tensor_datatypes(model)
+        weights = {tensor.name for tensor in graph.initializer}
+        self.outputs = [value.name for value in graph.output]
+        self.inputs = [value.name for value in graph.input if value.name not in weights]
+        self.datatype = types
+        self._maker: dict[str, int] = {}
+        live = set(self.inputs)
+        self._nodes = list(graph.node)
+        self._names = unique_names(graph)
+        for index, node in enumerate(self._nodes):
+            if not live.isdisjoint(node.input):
+                for name in filter(None, node.output):
+                    self._maker[name] = index
+                    live.add(name)
+        self._live = live
+        self._closed: set[str] = set()
+
+    def position(self, tensor: str) -> int:
+        """Place of the node that makes it in the graph's order; -1 for the model's inputs."""
+        return self._maker.get(tensor, -1)
+
+    def node(self, tensor: str) -> tuple[str, str]:
+        """Name and operator of the node that makes it."""
+        index = self._maker[tensor]
+        return self._names[index], self._nodes[index].op_type
+
+    def parents(self, tensor: str) -> list[str]:
+        """What its node reads of the model's data. Quantise/dequantise pairs are looked through.
+
+        A shown dequantised tensor would force the product behind it out of int8 or fp8, and hide the fault.
+        """
+        index = self._maker.get(tensor)
+        if index is None:
+            return []
+        found: list[str] = []
+        for name in dict.fromkeys(self._nodes[index].input):
+            made_by = self._maker.get(name)
+            if made_by is not None and self._nodes[made_by].op_type in _QUANTISING:
+                found.extend(self.parents(name))
+            elif name in self._live:
+                found.append(name)
+        return found
+
+    def ancestors(self, tensor: str) -> list[str]:
+        """Floating tensors that it is computed from, in order; not beyond tensors that are closed."""
+        found: set[str] = set()
+        waiting = self.parents(tensor)
+        while waiting:
+            name = waiting.pop()
+            if name in found or name in self._closed:
+                continue
+            found.add(name)
+            waiting.extend(self.parents(name))
+        kept = [n for n in found if n in self._maker and self.datatype.get(n, "FLOAT") in _FLOATING]
+        return sorted(kept, key=self.position)
+
+    def close(self, right: Iterable[str]) -> None:
+        """Look no further up than these."""
+        self._closed.update(right)
