@@ -11,6 +11,7 @@ import pytest
 
 from trtgate.backends.tensorrt_engine import TensorRTEngineBackend
 from trtgate.case import Precision, Quantity
+from trtgate.measure import kept_census
 from trtgate.measure.optimisation_run import INSPECTED, Proven, micro_case, prove_case, prove_micro
 from trtgate.record import Outcome, Series
 from trtgate.workloads import micro_models
@@ -60,8 +61,12 @@ def _prove(case: Case, recorder: Recorder, prove: Callable[[], Proven]) -> None:
     recorder.progress.doing(f"inspecting {case.id}")
 
     def inspected() -> Proven:
-        recorder.suite.about_to("optimisation", (case,))
-        return prove()
+        suite = recorder.suite
+        suite.about_to("optimisation", (case,))
+        proven = prove()
+        # 'trtgate inspect CASE' shows it from here on at once, without torch.
+        kept_census.keep(case, suite.selection.cache, suite.policy.calibration, proven.inspected)
+        return proven
 
     proven = recorder.stage(case, Quantity.OPTIMISATION, "optimisation", inspected)
     kernels = Series.of([proven.kernels])

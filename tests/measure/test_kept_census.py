@@ -73,6 +73,19 @@ def test_what_was_kept_is_recalled_and_nothing_else(kept, inspected):
     assert recalled(kept / "elsewhere") is None
 
 
+def test_a_captured_graph_has_the_layers_of_its_engine(kept, inspected):
+    graph = Case.parse("vit_b_16-tensorrt_engine-fp16-b2-graph")
+    assert recalled(kept, graph) == Inspected(inspected.census, skipped=SKIPPED, recalled=True)
+
+
+def test_only_the_files_of_its_own_workload_make_it_anew(kept):
+    for workload in ("resnet18", CASE.workload):
+        assert recalled(kept) is not None
+        (kept / "workloads" / workload).mkdir(parents=True)
+        (kept / "workloads" / workload / "weights.npz").touch()
+    assert recalled(kept) is None
+
+
 @pytest.mark.parametrize(
     ("name", "changed"),
     [

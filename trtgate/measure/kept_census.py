@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import trtgate
 from trtgate import artefacts
 from trtgate.backends import plan_cache, plan_target, trt_installed
-from trtgate.case import BackendName, Case
+from trtgate.case import BackendName, Case, Execution
 from trtgate.measure.census import SCHEMA, Census
 from trtgate.measure.inspection import Inspected
 
@@ -33,7 +33,6 @@ _PACKAGES: Final = (
     *("torch", "torchvision", "numpy", "mlxtend", "onnx", "onnx-ir", "onnxscript"),
     *("nvidia-modelopt", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "onnxslim"),
 )
-_INPUTS: Final = ("workloads", "datasets")
 
 
 class _Kept(BaseModel):
@@ -92,7 +91,8 @@ def _path(case: Case, folder: Path, calibration: CalibrationSettings, target: di
         return None
     name = artefacts.key(
         schema=SCHEMA,
-        case=case.id,
+        # A captured graph replays the layers of the same engine.
+        case=case.built_by(case.backend, Execution.STREAM).id,
         calibration=calibration.model_dump(mode="json"),
         source=_source_digest(),
         packages={name: _version(name) for name in _PACKAGES},
@@ -100,7 +100,7 @@ def _path(case: Case, folder: Path, calibration: CalibrationSettings, target: di
         target=target,
         flags=plan_target.flags(case.precision),
         machine=[platform.machine(), platform.python_version()],
-        inputs=[_listing(folder / part) for part in _INPUTS],
+        inputs=[_listing(folder / "workloads" / case.workload), _listing(folder / "datasets")],
     )
     return folder / "censuses" / f"{name}.json"
 

@@ -19,7 +19,6 @@ from trtgate.workloads.micro_models import MicroModel
 if TYPE_CHECKING:
     from trtgate.backends.base import BuildContext, Runner
     from trtgate.case import Precision
-    from trtgate.measure.census import Census
     from trtgate.policy.optimisation import OptimisationSettings
     from trtgate.workloads.base import Workload
 
@@ -36,10 +35,12 @@ class Proven:
     Attributes:
         kernels: how many the model runs in; the number that a history plots.
         facts: plain JSON for a record of the quantity ``optimisation``.
+        inspected: the census itself, and the plan that it is of.
     """
 
     kernels: int
     facts: dict[str, Any]
+    inspected: Inspected
 
 
 def micro_case(model: MicroModel, precision: Precision) -> Case:
@@ -99,15 +100,15 @@ def prove_micro(
         BackendAbsentError, BuildError, InspectionError: it cannot be built or read.
     """
     case = micro_case(model, precision)
-    census = inspect_micro(model, case, context).census
-    found = optimisation.check_micro(census, model, precision, settings, case.id)
+    inspected = inspect_micro(model, case, context)
+    found = optimisation.check_micro(inspected.census, model, precision, settings, case.id)
     executed = micro_run.execute(
         model.write(context.cache / "onnx", precision), case, context, settings.quantised_error
     )
     if executed is None:
-        return _held(census, found, case)
+        return _held(inspected, found, case)
     found.violations += executed.violations()
-    return _held(census, found, case, executed=executed.to_json())
+    return _held(inspected, found, case, executed=executed.to_json())
 
 
 def prove_case(
@@ -138,11 +139,11 @@ def prove_case(
     if inspected.coverage is not None:
         found.violations += optimisation.check_coverage(inspected.coverage)
     covered = {} if inspected.coverage is None else {"coverage": inspected.coverage}
-    return _held(inspected.census, found, case, **covered)
+    return _held(inspected, found, case, **covered)
 
 
-def _held(census: Census, found: optimisation.Findings, case: Case, **further: Any) -> Proven:
-    facts = {**found.facts(census), **further}
+def _held(inspected: Inspected, found: optimisation.Findings, case: Case, **further: Any) -> Proven:
+    facts = {**found.facts(inspected.census), **further}
     if found.violations:
         sentences = [f"{one.check}: {one.message}" for one in found.violations[:_NAMED]]
         more = f" And {len(found.violations) - _NAMED} more." if len(found.violations) > _NAMED else ""
@@ -151,4 +152,4 @@ def _held(census: Census, found: optimisation.Findings, case: Case, **further: A
             "See the layers with 'trtgate inspect --layers', or explain them in [optimisation] of trtgate.toml.",
             facts,
         )
-    return Proven(census.kernels, facts)
+    return Proven(inspected.census.kernels, facts, inspected)
