@@ -24,6 +24,18 @@ from trtgate.validation import first_problem, require_known_schema
 
 SCHEMA: Final = 1
 _RESTORE = "Restore the file or record it again."
+_SEEN: Final = " Seen: "
+
+
+def with_seen(reason: str, seen: str) -> str:
+    """The reason of a row that failed as the policy knows: the policy's own, and the error that was seen this time."""
+    return f"{reason}{_SEEN}{seen}"
+
+
+def without_seen(reason: str) -> tuple[str, str]:
+    """The two that `with_seen` joined; of any other reason all of it, and nothing."""
+    known, _, seen = reason.partition(_SEEN)
+    return known, seen
 
 
 class _Frozen(BaseModel):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from trtgate.case import Case, Quantity
 from trtgate.judge.stats import excess_spread, median_interval, paired_ratio
 from trtgate.policy import Policy
-from trtgate.record import Outcome, Parity, Record
+from trtgate.record import Outcome, Parity, Record, without_seen
 from trtgate.report import figures
 from trtgate.report.rows import BASELINE_NAMES, Bounds, ParityCell, Range, Row, unclear
 
@@ -85,8 +85,9 @@ def _row(case: str, kept: Mapping[Quantity, Record], policy: Policy, verdict: tu
     times = {quantity: _median(kept.get(quantity), confidence) for quantity in _TIMES}
     speedups = {quantity: _speedups(kept.get(quantity), confidence) for quantity in _WITH_BASELINES}
     spreads = {quantity: _spread(_samples(kept.get(quantity)), limit) for quantity in _TIMES}
-    word, note = verdict or _how_it_ended(kept)
+    word, ended = verdict or _how_it_ended(kept)
     doubts = [*_doubts(spreads), *_doubtful_baselines(kept, speedups, limit)]
+    note, seen = without_seen(" ".join(filter(None, (ended, *doubts))))
     return Row(
         case=case,
         device_s=times[Quantity.DEVICE],
@@ -96,7 +97,8 @@ def _row(case: str, kept: Mapping[Quantity, Record], policy: Policy, verdict: tu
         latency_speedups=speedups[Quantity.LATENCY],
         parity=_worst_output(next((record.parity for record in kept.values() if record.parity is not None), None)),
         verdict=word,
-        note=" ".join(filter(None, (note, *doubts))),
+        note=note,
+        seen=_without_its_case(seen, case),
         details=_details(kept),
         unsteady=frozenset(quantity.value for quantity, spread in spreads.items() if spread is not None),
         proof=set(kept) == {Quantity.OPTIMISATION},
@@ -106,8 +108,8 @@ def _row(case: str, kept: Mapping[Quantity, Record], policy: Policy, verdict: tu
 def _how_it_ended(kept: Mapping[Quantity, Record]) -> tuple[str, str]:
     gravest = max(kept.values(), key=lambda record: _GRAVITY.index(record.outcome))
     if gravest.outcome is not Outcome.MEASURED:
-        return _WORDS[gravest.outcome], _reason(gravest)
-    missed = [_reason(record) for record in kept.values() if record.reason]
+        return _WORDS[gravest.outcome], _without_its_case(gravest.reason, gravest.case)
+    missed = [_without_its_case(record.reason, record.case) for record in kept.values() if record.reason]
     if missed:
         return _WORDS[Outcome.FAILED], " ".join(missed)
     # An engine that was built ahead of time has proven nothing of its outputs yet.
@@ -115,10 +117,10 @@ def _how_it_ended(kept: Mapping[Quantity, Record]) -> tuple[str, str]:
     return word, " ".join(_disturbances(kept))
 
 
-def _reason(record: Record) -> str:
-    """Its reason without the case that it begins with, which its row names already."""
-    rest = record.reason.removeprefix(record.case)
-    return rest.lstrip(": ") if rest[:1] in (":", " ") else record.reason
+def _without_its_case(reason: str, case: str) -> str:
+    """A reason without the case that it begins with, which its row names already."""
+    rest = reason.removeprefix(case)
+    return rest.lstrip(": ") if rest[:1] in (":", " ") else reason
 
 
 def _disturbances(kept: Mapping[Quantity, Record]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from trtgate.report import figures, sparkline
+from trtgate.report.notes import SharedReasons
 from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend, split_proofs
 
 _STYLE = """
@@ -53,14 +54,14 @@ def page(
         notes: sentences on the whole run, above its rows.
     """
     rows, proofs = split_proofs(rows)
-    names = baselines_of(rows)
+    names, reasons = baselines_of(rows), SharedReasons(rows)
     head = ["case", "device ms", "latency ms", "inf/s"]
     head += [f"device, over {BASELINE_NAMES.get(name, name)}" for name in names]
     head += [f"latency, over {BASELINE_NAMES.get(name, name)}" for name in names]
     head += ["parity", *(["trend"] if histories else []), "verdict"]
-    body = "\n".join(_row(row, names, histories) for row in rows)
+    body = "\n".join(_row(row, names, reasons, histories) for row in rows)
     level = f" Intervals: {confidence:.0%}." if confidence is not None else ""
-    meaning = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*proofs, *legend(rows)))
+    meaning = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*proofs, *reasons.sentences, *legend(rows)))
     groups = "".join(
         f"<li>{len(group.cases)} × {escape(group.reason)} <span class='soft'>{escape(', '.join(group.cases))}</span>"
         "</li>"
@@ -80,7 +81,7 @@ def page(
     return figures.printable(text)
 
 
-def _row(row: Row, names: Sequence[str], histories: Mapping[str, History] | None) -> str:
+def _row(row: Row, names: Sequence[str], reasons: SharedReasons, histories: Mapping[str, History] | None) -> str:
     cells = [
         f"<td><code>{escape(row.case)}</code></td>",
         *map(_cell, figures.times(row)),
@@ -97,7 +98,8 @@ def _row(row: Row, names: Sequence[str], histories: Mapping[str, History] | None
         cells.append(f"<td>{drawn}</td>")
     word = row.verdict.lower()
     style = "good" if word in _GOOD else "bad" if word in _BAD else ""
-    note = f' <span class="soft">{escape(row.note)}</span>' if row.note else ""
+    why = reasons.cell(row)
+    note = f' <span class="soft">{escape(why)}</span>' if why else ""
     cells.append(f'<td class="note"><span class="{style}">{escape(row.verdict)}</span>{note}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 

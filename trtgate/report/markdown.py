@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from trtgate.case import Case
 from trtgate.errors import UsageError
 from trtgate.report import figures
+from trtgate.report.notes import SharedReasons
 from trtgate.report.rows import BASELINE_NAMES, Row, baselines_of, group_skips, legend, split_proofs
-from trtgate.report.sheet import Entry, Sheet, split
+from trtgate.report.sheet import Entry, Sheet, row_of, split
 
 # GitHub refuses comments of more than 65,536 characters; the rest is room for what a bot puts round ours.
 COMMENT_LIMIT = 60_000
@@ -32,13 +33,12 @@ def comparison(sheet: Sheet, limit: int = COMMENT_LIMIT) -> str:
     # Room for the two sentences that count what was left out, and for the frame of the second table.
     budget = limit - _length(lines) - 600
     if loud:
-        shown, left_out = _within(_entries(loud, sheet), budget)
+        shown = _entries(loud, sheet, budget)
         budget -= _length(shown)
-        lines += [*shown, *_left_out(left_out), ""]
+        lines += shown
     if quiet:
-        shown, left_out = _within(_entries(quiet, sheet), budget)
         count = f"{len(quiet)} without a change beyond their margin"
-        lines += [f"<details><summary>{count}</summary>", "", *shown, *_left_out(left_out), "", "</details>", ""]
+        lines += [f"<details><summary>{count}</summary>", "", *_entries(quiet, sheet, budget), "</details>", ""]
     return "\n".join(lines)
 
 
@@ -62,13 +62,14 @@ def run_table(
     lines = [f"Measured on {escape(machine)}.", ""] if machine else []
     lines += [line for note in notes for line in (f"**{escape(note)}**", "")]
     rows, proofs = split_proofs(rows)
-    names = baselines_of(rows)
+    names, reasons = baselines_of(rows), SharedReasons(rows)
     head = ["case", "device ms", "latency ms", "inf/s"]
     head += [f"device, over {BASELINE_NAMES.get(name, name)}" for name in names]
     head += [f"latency, over {BASELINE_NAMES.get(name, name)}" for name in names]
     head += ["parity", "verdict"]
     for title, group in _by_workload(rows):
-        lines += [f"**{escape(title)}**", "", *table(head, (_run_cells(row, names) for row in group)), ""]
+        lines += [f"**{escape(title)}**", "", *table(head, (_run_cells(row, names, reasons) for row in group)), ""]
+    lines += _sentences(reasons)
     lines += [line for sentence in proofs for line in (escape(sentence), "")]
     if names:
         level = f"{confidence:.0%} " if confidence is not None else ""
@@ -100,15 +101,20 @@ def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     return lines + ["| " + " | ".join(cells) + " |" for cells in body]
 
 
-def _run_cells(row: Row, names: Sequence[str]) -> list[str]:
+def _run_cells(row: Row, names: Sequence[str], reasons: SharedReasons) -> list[str]:
+    why = reasons.cell(row)
     return [
         code(row.case),
         *figures.times(row),
         *(escape(figures.interval(row.device_speedups.get(name))) for name in names),
         *(escape(figures.interval(row.latency_speedups.get(name))) for name in names),
         figures.error_over_bound(row.parity),
-        escape(f"{row.verdict}: {row.note}" if row.note else row.verdict),
+        escape(f"{row.verdict}: {why}" if why else row.verdict),
     ]
+
+
+def _sentences(reasons: SharedReasons) -> list[str]:
+    return [line for sentence in reasons.sentences for line in (escape(sentence), "")]
 
 
 def _by_workload(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
@@ -122,8 +128,13 @@ def _by_workload(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return list(groups.items())
 
 
-def _entries(entries: Iterable[Entry], sheet: Sheet) -> list[str]:
-    return table(
+def _entries(entries: Sequence[Entry], sheet: Sheet, budget: int) -> list[str]:
+    """A table of the entries for which there is room, and the reasons that they share."""
+    reasons = SharedReasons(map(row_of, entries))
+    shared = _sentences(reasons)
+    if 2 * _length(shared) > budget:  # they would crowd out the rows; in its own cell a reason goes with its row
+        reasons, shared = SharedReasons(()), []
+    rows = table(
         ["case", "quantity", "verdict", "change", "why"],
         (
             [
@@ -131,11 +142,13 @@ def _entries(entries: Iterable[Entry], sheet: Sheet) -> list[str]:
                 escape(entry.quantity),
                 f"**{entry.decision.verdict}**",
                 escape(entry.change),
-                "see Environment" if sheet.told_by_environment(entry) else escape(entry.decision.reason),
+                "see Environment" if sheet.told_by_environment(entry) else escape(reasons.cell(row_of(entry))),
             ]
             for entry in entries
         ),
     )
+    shown, left_out = _within(rows, budget - _length(shared))
+    return [*shown, *_left_out(left_out), "", *shared]
 
 
 def _within(lines: list[str], budget: int) -> tuple[list[str], int]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trtgate.record import with_seen
+
 BASELINE_NAMES = {"eager": "eager", "eager_graph": "graphed eager", "inductor": "inductor"}
 CASE = "CASE"
 _NAMED = 3
@@ -66,7 +68,8 @@ class Row:
         latency_speedups: the same in latency.
         parity: the worst output's error, None where parity was not checked.
         verdict: one word.
-        note: why, in one sentence; empty when nothing needs saying.
+        note: why, in one sentence; empty when nothing needs saying. Of a known failure, what the policy says of it.
+        seen: what a known failure looked like this time; empty for the others.
         details: further figures for the reports that have room, such as build seconds; text by name.
         unsteady: of device, latency and throughput those whose samples lie too far apart to be taken at their word.
         proof: whether the optimiser's work was looked at and nothing else, so that there are no times.
@@ -81,9 +84,15 @@ class Row:
     parity: ParityCell | None = None
     verdict: str = ""
     note: str = ""
+    seen: str = ""
     details: dict[str, str] = field(default_factory=dict)
     unsteady: frozenset[str] = frozenset()
     proof: bool = False
+
+    @property
+    def why(self) -> str:
+        """All there is to say of the verdict."""
+        return with_seen(self.note, self.seen) if self.seen else self.note
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +110,6 @@ def group_skips(skipped: Iterable[tuple[str, str]]) -> list[SkipGroup]:
         groups.setdefault(reason, []).append(case)
     made = [SkipGroup(reason, tuple(cases)) for reason, cases in groups.items()]
     return sorted(made, key=lambda group: (-len(group.cases), group.reason))
-
-
-@dataclass(frozen=True, slots=True)
-class NoteGroup:
-    """Rows of one verdict and one reason, in which `CASE` stands for each one's own id where they are several."""
-
-    verdict: str
-    note: str
-    cases: tuple[str, ...]
-
-
-def group_notes(rows: Iterable[Row]) -> list[NoteGroup]:
-    """Join rows by verdict and reason, in the order in which these first appear; rows without a note are left out."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.note:
-            groups.setdefault((row.verdict, row.note.replace(row.case, CASE)), []).append(row)
-    return [
-        NoteGroup(verdict, found[0].note if len(found) == 1 else note, tuple(row.case for row in found))
-        for (verdict, note), found in groups.items()
-    ]
 
 
 def named(cases: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trtgate.judge.verdict import Decision, Verdict, spell
+from trtgate.record import without_seen
+from trtgate.report.rows import Row
 
 # What a person must look at first.
 GRAVEST_FIRST = (
@@ -118,6 +120,12 @@ class Sheet:
                 for entry in self.by_gravity
             ],
         }
+
+
+def row_of(entry: Entry) -> Row:
+    """An entry's case, verdict and reason as a row, as whose they are joined with those of others."""
+    note, seen = without_seen(entry.decision.reason)
+    return Row(entry.case, verdict=entry.decision.verdict.value, note=note, seen=seen)
 
 
 def split(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.text import Text
@@ -13,8 +13,12 @@ from trtgate.record import Record
 from trtgate.report import figures
 from trtgate.report.closing_table import layout_for, tables, verdict_cell
 from trtgate.report.from_records import machine_of, rows_of, skips_of
-from trtgate.report.rows import Row, group_notes, group_skips, legend, named, split_proofs
+from trtgate.report.notes import group_notes
+from trtgate.report.rows import Row, group_skips, legend, named, split_proofs
 from trtgate.report.wide import at_least, hanging
+
+# Deeper than the further lines of what the rows below it share.
+_OF_A_GROUP = " " * 8
 
 
 def summary(
@@ -87,10 +91,10 @@ def show(
     if unproven:
         each = [Text.assemble(figures.printable(f"  {row.case}: "), verdict_cell(row)) for row in unproven]
         console.print(Group(Text("Optimiser proofs, without times:", style="bold"), *each, ""))
-    for heading, lines in (("Why:", _notes(rows)), ("Skipped:", _skips(skipped))):
-        if lines:
+    for heading, lines in (("Why:", _notes(rows, console.width)), ("Skipped:", _skips(skipped, console.width))):
+        if told := "\n".join(lines):
             console.print(Text(heading, style="bold"))
-            console.print(Text("\n".join(hanging(line, console.width) for line in lines)))
+            console.print(Text(told))
 
 
 def progress(done: int, total: int, doing: str, eta_s: float | None = None) -> str:
@@ -107,18 +111,21 @@ def progress(done: int, total: int, doing: str, eta_s: float | None = None) -> s
     return f"[{done:>{len(str(total))}}/{total} {share}{left}] {doing}"
 
 
-def _notes(rows: Iterable[Row]) -> list[str]:
-    return [
-        f"{group.cases[0]}: {_after(group.verdict)}{group.note}"
-        if len(group.cases) == 1
-        else f"{len(group.cases)} x {_after(group.verdict)}{group.note} ({named(group.cases)})"
-        for group in group_notes(rows)
-    ]
+def _notes(rows: Iterable[Row], width: int) -> Iterator[str]:
+    for group in group_notes(rows):
+        verdict = _after(group.verdict)
+        if len(group.cases) == 1:
+            yield hanging(f"{group.cases[0]}: {verdict}{group.note}", width)
+        else:
+            cases = "" if group.told else f" ({named(group.cases)})"
+            yield hanging(f"{len(group.cases)} x {verdict}{group.note}{cases}", width)
+        yield from (hanging(told.sentence, width, indent=_OF_A_GROUP) for told in group.told)
 
 
 def _after(verdict: str) -> str:
     return f"{verdict}, " if verdict else ""
 
 
-def _skips(skipped: Iterable[tuple[str, str]]) -> list[str]:
-    return [f"{len(group.cases)} x {group.reason} ({named(group.cases)})" for group in group_skips(skipped)]
+def _skips(skipped: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
+    for group in group_skips(skipped):
+        yield hanging(f"{len(group.cases)} x {group.reason} ({named(group.cases)})", width)

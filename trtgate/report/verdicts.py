@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -11,8 +12,9 @@ from rich.text import Text
 
 from trtgate.judge.verdict import Verdict
 from trtgate.report.figures import printable
-from trtgate.report.rows import CASE, named
-from trtgate.report.sheet import Entry, Sheet, split
+from trtgate.report.notes import group_notes
+from trtgate.report.rows import named
+from trtgate.report.sheet import Entry, Sheet, row_of, split
 from trtgate.report.wide import hanging, print_whole
 
 STYLES = {
@@ -45,8 +47,8 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     if loud or quiet:
         print_whole(console, _table([*loud, *quiet]))
         console.print()
-    for reason in _reasons(entry for entry in loud if not sheet.told_by_environment(entry)):
-        console.print(Text(hanging(reason, console.width, indent="")))
+    for reason in _reasons((entry for entry in loud if not sheet.told_by_environment(entry)), console.width):
+        console.print(Text(reason))
     if sheet.environment is not None:
         console.print(Text(printable(f"Environment: {sheet.environment.verdict}. {sheet.environment.reason}")))
     if sheet.elapsed_s is not None and sheet.seconds_a_case is not None:
@@ -64,17 +66,19 @@ def _table(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def _reasons(entries: Iterable[Entry]) -> Iterator[str]:
+def _reasons(entries: Iterable[Entry], width: int) -> Iterator[str]:
     """Why, each reason once: a case that is wrong is wrong in all of its quantities, and often not the only one."""
     by_case: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         by_case.setdefault((entry.case, entry.decision.reason), []).append(entry)
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for (case, reason), found in by_case.items():
-        quantities = ", ".join(entry.quantity for entry in found)
-        groups.setdefault((quantities, reason.replace(case, CASE)), []).append(found[0])
-    for (quantities, reason), found in groups.items():
-        if len(found) == 1:
-            yield f"{found[0].case}, {quantities}: {found[0].decision.reason}"
+    rows = [
+        replace(row_of(found[0]), verdict=", ".join(entry.quantity for entry in found)) for found in by_case.values()
+    ]
+    for group in group_notes(rows):
+        if len(group.cases) == 1:
+            text = f"{group.cases[0]}, {group.verdict}: {group.note}"
         else:
-            yield f"{len(found)} cases, {quantities}: {reason} ({named([entry.case for entry in found])})"
+            cases = "" if group.told else f" ({named(group.cases)})"
+            text = f"{len(group.cases)} cases, {group.verdict}: {group.note}{cases}"
+        yield hanging(text, width, indent="")
+        yield from (hanging(told.sentence, width, indent=" " * 6) for told in group.told)

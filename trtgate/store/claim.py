@@ -14,7 +14,7 @@ from typing import Final
 
 from trtgate.errors import StorageError
 from trtgate.store.files import make_folder, storage_error
-from trtgate.store.journal import Journal
+from trtgate.store.journal import SUFFIX, Journal
 from trtgate.store.turn import Turn
 
 _MOST_RUNS: Final = 64  # on one machine at once: far more than it has GPUs
@@ -55,7 +55,8 @@ def claim(folder: Path, name: str, *, max_bytes: int, resume: bool) -> Claim:
         StorageError: the folder cannot be written, or too many runs are going on.
     """
     make_folder(folder)
-    places = [folder / f"{name}.jsonl", *(folder / f"{name}.{number}.jsonl" for number in range(2, _MOST_RUNS + 1))]
+    names = [name, *(f"{name}.{number}" for number in range(2, _MOST_RUNS + 1))]
+    places = [folder / f"{one}{SUFFIX}" for one in names]
     if resume:
         places.sort(key=lambda place: not place.exists())
     for place in places:

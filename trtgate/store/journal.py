@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from trtgate.errors import RecordError
 from trtgate.policy import StoreSettings
@@ -23,6 +24,8 @@ from trtgate.store.files import make_folder, parse_json, storage_error, sync_fol
 from trtgate.store.lines import Entry, Line, parse
 from trtgate.store.locking import acquire
 
+SUFFIX: Final = ".jsonl"
+"""By which a journal is told from a stored run."""
 _TAIL_BYTES = 65_536
 
 

@@ -16,6 +16,7 @@ from trtgate.policy import StoreSettings
 from trtgate.record import Identity, Outcome, Record
 from trtgate.store import host_format
 from trtgate.store.files import parse_json, read_text
+from trtgate.store.journal import SUFFIX
 
 _RESTORE: Final = "Restore the file or record it again."
 DEFAULT_MAX_BYTES: Final = StoreSettings().max_file_bytes
@@ -90,8 +91,13 @@ def load_document(path: Path, max_bytes: int) -> dict[str, Any]:
     """Read a file as it is, with the checks that make it one of ours; its records are not looked at.
 
     Raises:
-        StorageError, RecordError: as `load_run`.
+        StorageError, RecordError: as `load_run`; also a journal is refused, which does not say that its run passed.
     """
+    if path.suffix == SUFFIX and path.is_file():
+        raise RecordError(
+            f"{path} is the journal of a run, not a run that was saved.",
+            "Finish the run with 'pytest --resume' and name the file that it saves; 'trtgate report' prints a journal.",
+        )
     data = parse_json(read_text(path, max_bytes), str(path))
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise RecordError(f"{path} is not a pytest-benchmark file.", "Name a run below results/.")
@@ -126,8 +132,21 @@ def _records(data: dict[str, Any], path: Path) -> Iterable[Record]:
 
 
 def _record(data: Any, source: str) -> Record:
-    """One record whose samples and time have been read once: what is damaged must show before anything is measured."""
     record = Record.from_json(data, source)
+    require_readable(record, source)
+    return record
+
+
+def require_readable(record: Record, source: str) -> None:
+    """Read a record's samples and time once: what is damaged must show before anything is measured.
+
+    Args:
+        record: to be looked at.
+        source: where it came from, for the message; ends with a comma.
+
+    Raises:
+        RecordError: a sample or the time cannot be read, or a measured time has no sample.
+    """
     source = f"{source} '{record.case}', {record.quantity}:"
     try:
         for series in (record.series, *(baseline.series for baseline in record.baselines.values())):
@@ -138,7 +157,6 @@ def _record(data: Any, source: str) -> Record:
     if host_format.is_row(record) and record.series is not None and not record.series.count:
         raise RecordError(f"{source} A measured time has no sample.", _RESTORE)
     utc(record.recorded_at, source)
-    return record
 
 
 def utc(text: str, source: str) -> datetime:
