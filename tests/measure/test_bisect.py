@@ -10,8 +10,9 @@ from quantised_convnet import int8_convnet
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.case import Precision
 from trtgate.errors import InspectionError
-from trtgate.measure.bisect import bisect, tensor_error
+from trtgate.measure.bisect import bisect
 from trtgate.measure.float32_model import float32_twin
+from trtgate.measure.tensor_error import tensor_error
 from trtgate.workloads import micro_models
 
 DEPTH = 20
@@ -47,6 +48,7 @@ class Faulty:
                 values = numpy_helper.to_array(tensor).copy()
                 values *= 1.5
                 tensor.CopyFrom(numpy_helper.from_array(values, weight))
+        self.model = broken
         self.tensors = OnnxRuntimeTensors(broken, inputs)
         self.hidden = hidden
 

@@ -103,13 +103,14 @@ class TensorRTTensors:
             return self._run(wanted, "outputs")
 
     def _run(self, wanted: Sequence[str], show: Literal["debug", "outputs"]) -> dict[str, Array]:
+        marked: set[str] = set()
         built = trt_build.build(
             self._onnx_path,
             self._precision,
             self._what,
             _Untimed(),
             ahead_of_time=False,
-            on_network=lambda network: _mark(network, set(wanted), self._what, show),
+            on_network=lambda network: marked.update(_mark(network, set(wanted), self._what, show)),
         )
         runtime = self._trt.Runtime(trt_runtime.logger())
         engine = trt_runtime.deserialise(runtime, built.plan, self._what)
@@ -135,9 +136,10 @@ class TensorRTTensors:
         for name, tensor in outputs.items():
             if name in wanted:
                 shown[name] = _host(tensor)
-        if not shown:
+        # The network's own outputs are shown whether marks are heeded or not.
+        if marked and marked.isdisjoint(shown):
             raise InspectionError(
-                f"The engine of {self._what} showed none of the {len(wanted)} tensors that were marked.",
+                f"The engine of {self._what} showed none of the {len(marked)} tensors that were marked.",
                 "Bisect with '--show outputs' instead.",
             )
         return {name: value for name, value in shown.items() if name in wanted}
@@ -165,7 +167,9 @@ class _Untimed:
         return nullcontext()
 
 
-def _mark(network: Any, wanted: set[str], what: str, show: Literal["debug", "outputs"]) -> None:
+def _mark(network: Any, wanted: set[str], what: str, show: Literal["debug", "outputs"]) -> set[str]:
+    """Mark what is wanted and no output of the network; the names that were found."""
+    marked = set()
     outputs = {network.get_output(index).name for index in range(network.num_outputs)}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -180,6 +184,8 @@ def _mark(network: Any, wanted: set[str], what: str, show: Literal["debug", "out
                     f"TensorRT refused to mark '{network_tensor.name}' of {what} as a debug tensor.",
                     "Bisect with '--show outputs' instead.",
                 )
+            marked.add(network_tensor.name)
+    return marked
 
 
 def _listener(trt: Any, shown: dict[str, Array]) -> Any:

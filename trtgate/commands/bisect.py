@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +18,20 @@ from trtgate.artefacts import make_cache
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.backends.trt_debug import TensorRTTensors
 from trtgate.case import BackendName, Case, Precision
+from trtgate.commands import bisect_words
 from trtgate.commands.shared import add_policy, file_that_was_named, policy_of
 from trtgate.errors import UnsupportedCaseError, UsageError
-from trtgate.measure.bisect import Bisection, TensorError, Tensors, bisect
+from trtgate.measure.bisect import Bisection, bisect
 from trtgate.measure.bisect_target import Target, target_of_case, target_of_file
 from trtgate.measure.float32_model import float32_twin
 from trtgate.precision.tf32 import scope
 
 if TYPE_CHECKING:
-    from trtgate.measure.bisect import Culprit
+    from trtgate.measure.tensor_error import Tensors
     from trtgate.policy import Policy
-    from trtgate.record import Parity
 
 _SHOWING = (BackendName.TENSORRT_ENGINE, BackendName.ONNXRUNTIME)
-_DISTURBANCE = (
-    "A tensor that is shown is not fused away, so what was compared may differ from the engine that parity judged."
-)
+_SEEDS = 2**32  # what torch's and numpy's generators both take
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +64,8 @@ def run(args: argparse.Namespace) -> str | None:
     """Search and print.
 
     Returns:
-        ``regression`` where a tensor is wrong; ``inconclusive`` where none is, and parity fails or cannot judge the
-        case; else None.
+        ``regression`` where a tensor is wrong; ``inconclusive`` where one is in one build and not in the next, or none
+        is, and parity fails or cannot judge the case; else None.
 
     Raises:
         TrtgateError: the case cannot be bisected here; the message says why and what to do.
@@ -77,6 +74,8 @@ def run(args: argparse.Namespace) -> str | None:
         raise UsageError(
             f"--at-once is {args.at_once} and --limit is {args.limit}.", "Give a whole number and a limit above 0."
         )
+    if args.seed is not None and not 0 <= args.seed < _SEEDS:
+        raise UsageError(f"--seed is {args.seed}.", f"Give a whole number from 0 to {_SEEDS - 1}.")
     settings = policy_of(args.policy)
     target = _target(args, settings)
     limit = args.limit or target.limit
@@ -87,15 +86,23 @@ def run(args: argparse.Namespace) -> str | None:
     for seed in seeds:
         found[seed], note = _search(args, target, model, limit, seed)
         notes |= {note: None} if note else {}
-        if found[seed].culprit is not None:
+        if _is_wrong(found[seed]):
             break
-    for note in notes:
-        print(f"{note} Outputs were added to the network instead.", file=sys.stderr)
-    parity = target.prove() if found[seed].culprit is None and target.prove is not None else None
-    _show(found, args, limit, parity, target.unproven)
-    if found[seed].culprit is not None:
+    told = [f"{note} Outputs were added to the network instead." for note in notes]
+    for note in told:
+        print(note, file=sys.stderr)
+    last = found[seed]
+    parity = target.prove() if not _is_wrong(last) and target.prove is not None else None
+    words = bisect_words.Words(args.target, limit, found, parity, target.unproven, told)
+    print(words.as_json() if args.json else words.as_text())
+    if last.culprit is not None:
         return "regression"
-    return "inconclusive" if target.unproven or (parity is not None and not parity.passed) else None
+    failed = parity is not None and not parity.passed
+    return "inconclusive" if last.unstable or target.unproven or failed else None
+
+
+def _is_wrong(found: Bisection) -> bool:
+    return found.culprit is not None or bool(found.unstable)
 
 
 def _search(
@@ -170,97 +177,3 @@ _TORCH_TYPES = {
 
 def _widened(value: torch.Tensor) -> np.ndarray[Any, Any]:
     return np.asarray((value.float() if value.is_floating_point() else value).numpy())
-
-
-def _show(
-    found: Mapping[int, Bisection],
-    args: argparse.Namespace,
-    limit: float,
-    parity: Parity | None,
-    unproven: str,
-) -> None:
-    seed, last = list(found.items())[-1]
-    if args.json:
-        told = {
-            "target": args.target,
-            "limit": limit,
-            "seed": seed,
-            "culprit": None if last.culprit is None else asdict(last.culprit) | {"growth": last.culprit.growth},
-            "outputs": [asdict(one) for one in last.outputs],
-            "tensors": len(last.seen),
-            "runs": sum(one.probes for one in found.values()),
-            "parity": None if parity is None else {"passed": parity.passed, "message": parity.message},
-            "unproven": unproven,
-            "warning": _DISTURBANCE,
-        }
-        print(json.dumps(_plain(told), indent=1, allow_nan=False))
-    elif last.culprit is not None:
-        print("\n".join(_sentences(last.culprit, args.target, limit)))
-        print(f"{len(last.seen)} tensors of seed {seed} were compared in {last.probes} runs. {_DISTURBANCE}")
-    else:
-        print("\n".join(_nothing_found(found, args.target, limit, parity, unproven)))
-
-
-def _nothing_found(
-    found: Mapping[int, Bisection], target: str, limit: float, parity: Parity | None, unproven: str
-) -> list[str]:
-    worst = max(one.relative_l2 for search in found.values() for one in search.outputs)
-    seeds = ", ".join(map(str, found))
-    lines = [
-        f"{target}: no output is wrong on the seeds {seeds}: the largest relative error is {worst:.2e}, and up to "
-        f"{limit:.1e} counts as rounding."
-    ]
-    if unproven:
-        lines.append(f"Parity cannot judge this case: {unproven}")
-    elif parity is not None and parity.passed:
-        lines.append("The case passes parity.")
-    elif parity is not None:
-        lines += [
-            f"Yet it fails parity: {parity.message}",
-            f"Search with a lower limit, such as --limit {worst / 2:.1e}, or on other batches with --seed. If nothing "
-            "is found there either, the fault needs a fusion that showing tensors takes away: compare the case with "
-            "another one by 'trtgate inspect --against'.",
-        ]
-    return lines
-
-
-def _sentences(culprit: Culprit, target: str, limit: float) -> list[str]:
-    out = culprit.output
-    if culprit.masking:
-        jump = (
-            f"{target}: the fault is in a fusion. The error shows at node '{culprit.node}' ({culprit.op}), and goes "
-            "away when one of the tensors is shown that are marked with 'fused'."
-        )
-    else:
-        jump = f"{target}: the error jumps at node '{culprit.node}' ({culprit.op})."
-    lines = [
-        jump,
-        f"  output {_described(out)}",
-        *(f"  fused  {_described(one.tensor)}, made by '{one.node}' ({one.op})" for one in culprit.masking),
-        *(f"  input  {_described(one)}" for one in culprit.inputs),
-        *(f"  input  '{name}' could not be shown" for name in culprit.hidden),
-    ]
-    if out.overflows:
-        lines.append(
-            f"  Its values reach {max(abs(out.low), abs(out.high)):.4g}, more than {out.datatype} holds: an overflow. "
-            "Keep this node in a wider type, or scale its inputs."
-        )
-    lines.append(f"  A relative L2 error up to {limit:.1e} counts as rounding.")
-    return lines
-
-
-def _described(one: TensorError) -> str:
-    broken = f", {one.non_finite} elements NaN or infinite" if one.non_finite else ""
-    return (
-        f"'{one.tensor}' {one.datatype or 'of unknown type'}, in the reference from {one.low:.4g} to {one.high:.4g}: "
-        f"relative error {one.relative_l2:.2e}{broken}"
-    )
-
-
-def _plain(value: Any) -> Any:
-    """Plain JSON, which has neither infinity nor NaN: None stands for them."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -26,14 +26,15 @@ class Ancestry:
         self.inputs = [value.name for value in graph.input if value.name not in weights]
         self.datatype = types
         self._maker: dict[str, int] = {}
-        live = set(self.inputs)
         self._nodes = list(graph.node)
         self._names = unique_names(graph)
+        self._reads = [_reads(node) for node in self._nodes]
+        live = set(self.inputs)
         for index, node in enumerate(self._nodes):
-            if not live.isdisjoint(node.input):
-                for name in filter(None, node.output):
-                    self._maker[name] = index
-                    live.add(name)
+            made = list(filter(None, node.output))
+            self._maker |= dict.fromkeys(made, index)
+            if not live.isdisjoint(self._reads[index]):
+                live.update(made)
         self._live = live
         self._closed: set[str] = set()
 
@@ -42,8 +43,10 @@ class Ancestry:
         return self._maker.get(tensor, -1)
 
     def node(self, tensor: str) -> tuple[str, str]:
-        """Name and operator of the node that makes it."""
-        index = self._maker[tensor]
+        """Name and operator of the node that makes it; its own name where it is an input or a weight of the model."""
+        index = self._maker.get(tensor)
+        if index is None:
+            return tensor, "input"
         return self._names[index], self._nodes[index].op_type
 
     def parents(self, tensor: str) -> list[str]:
@@ -55,13 +58,13 @@ class Ancestry:
         if index is None:
             return []
         found: list[str] = []
-        for name in dict.fromkeys(self._nodes[index].input):
+        for name in self._reads[index]:
             made_by = self._maker.get(name)
             if made_by is not None and self._nodes[made_by].op_type in _QUANTISING:
                 found.extend(self.parents(name))
             elif name in self._live:
                 found.append(name)
-        return found
+        return list(dict.fromkeys(found))
 
     def ancestors(self, tensor: str) -> list[str]:
         """Floating tensors that it is computed from, in order; not beyond tensors that are closed."""
@@ -79,3 +82,19 @@ class Ancestry:
     def close(self, right: Iterable[str]) -> None:
         """Look no further up than these."""
         self._closed.update(right)
+
+    def reopen(self) -> None:
+        """Forget what was closed."""
+        self._closed.clear()
+
+
+def _reads(node: Any) -> list[str]:
+    """What a node reads, and what the graphs in its attributes (If, Loop, Scan) read of the graph around them."""
+    found = dict.fromkeys(filter(None, node.input))
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            inside = {value.name for value in (*graph.input, *graph.initializer)}
+            for inner in graph.node:
+                found |= dict.fromkeys(name for name in _reads(inner) if name not in inside)
+                inside.update(inner.output)
+    return list(found)
