@@ -66,6 +66,7 @@ def layers(recording: Recording) -> bool:
         ["inspect", eight.format("fp16"), "--layers", "--profile", "50"],
         ["inspect", eight.format("fp16"), "--against", eight.format("bf16"), "--profile", "50"],
         ["bisect", eight.format("fp8")],
+        ["bisect", "efficientnet_b0-tensorrt_engine-fp16-b1-stream"],
         ["bisect", "overflow-tensorrt_engine-fp16-b1-stream"],
     ]
     for name in recording.workloads or registry.ON_GPU:
