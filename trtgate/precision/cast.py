@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from trtgate.case import Precision
-from trtgate.errors import ExportError, UnsupportedCaseError
+from trtgate.errors import ExportError, TrtgateWarning, UnsupportedCaseError
 from trtgate.precision import batch_norm, bf16
 from trtgate.workloads.base import Workload
 
@@ -25,6 +25,10 @@ _DTYPES = {
     Precision.INT8: torch.float32,
     Precision.FP8: torch.float32,
 }
+
+
+class BatchNormWarning(TrtgateWarning):
+    """An fp16 ONNX file has BatchNorm that the exporter folds in fp16."""
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
@@ -52,18 +56,23 @@ def prepare_to_export(workload: Workload, precision: Precision) -> torch.nn.Modu
 
     The exporter folds it too, in the datatype of the weights (`trtgate.precision.batch_norm`), and names the nodes
     otherwise. So it is folded for every precision, and the same node has the same name in all of them. A module that
-    cannot be traced is left to the exporter, in fp16 with a warning.
+    cannot be traced, or whose folded form computes something else, is left to the exporter, in fp16 with a warning.
 
     Raises:
         UnsupportedCaseError, ExportError: as `prepare`.
+
+    Warns:
+        BatchNormWarning: what is left to the exporter is fp16.
     """
     module = _floating(workload, precision)
     if batch_norm.holds_batch_norm(module):
         try:
-            module = batch_norm.folded(module, workload.name)
+            module = batch_norm.folded(module, workload.name, _example(workload))
         except ExportError as error:
             if precision is Precision.FP16:
-                warnings.warn(f"{error} Its ONNX file in fp16 rounds more often than PyTorch does.", stacklevel=2)
+                said = f"{error} Its ONNX file in fp16 rounds more often than PyTorch does."
+                # Past the wrapper that torch puts round this function, to whoever called it.
+                warnings.warn(said, BatchNormWarning, stacklevel=3)
     return _cast(module, precision)
 
 
@@ -74,7 +83,12 @@ def _floating(workload: Workload, precision: Precision) -> torch.nn.Module:
             "Quantise it with trtgate.precision.quantise_torch.",
         )
     module = workload.module()
-    return bf16.rewrite(module, workload.name) if precision is Precision.BF16 else module
+    return bf16.rewrite(module, workload.name, _example(workload)) if precision is Precision.BF16 else module
+
+
+def _example(workload: Workload) -> tuple[torch.Tensor, ...]:
+    """What a rewritten module is compared on. A batch of one shows a wrong weight as well as any other."""
+    return workload.inputs(1, None, seed=0)
 
 
 def _cast(module: torch.nn.Module, precision: Precision) -> torch.nn.Module:
