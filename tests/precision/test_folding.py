@@ -167,6 +167,24 @@ def test_what_only_running_it_shows_is_left_to_the_exporter(build, dimensions):
         cast.prepare(Model(), Precision.BF16)
 
 
+class EightAtOnce(SharedHead):
+    def forward(self, image):
+        return self.norms[0](self.conv(image)).view(8, -1)
+
+
+def test_the_comparison_has_the_shape_that_was_asked_for():
+    class Model(SeededWorkload):
+        name, input_names, shape, fingerprint = "model", ("image",), (3, 9, 9), "model"
+        make = staticmethod(lambda: statistics(EightAtOnce()))
+
+        def inputs(self, batch, sequence, seed):
+            assert batch == 8, "the module takes no other"
+            return super().inputs(batch, sequence, seed)
+
+    for made in (cast.prepare_to_export(Model(), Precision.FP16, 8), cast.prepare(Model(), Precision.BF16, 8)):
+        assert not batch_norm.holds_batch_norm(made)
+
+
 class ChoosesByDatatype(SharedHead):
     def forward(self, image):
         return self.norms[{torch.float32: 0, torch.float16: 0}[image.dtype]](self.conv(image))
@@ -181,6 +199,6 @@ class Raises(SharedHead):
 
 @pytest.mark.parametrize(("kind", "seen"), [(ChoosesByDatatype, r"KeyError: .*"), (Raises, "ValueError: not a tensor")])
 def test_whatever_the_models_own_code_raises_is_a_reason_not_to_fold(kind, seen):
-    with pytest.raises(ExportError, match=rf"torch\.fx cannot trace the module \({seen}\)\. Make") as raised:
+    with pytest.raises(ExportError, match=rf"torch\.fx cannot trace it \({seen}\)\. Make") as raised:
         batch_norm.folded(statistics(kind()), "model", image(3, 9, 9))
     assert isinstance(raised.value.__cause__, (KeyError, ValueError))

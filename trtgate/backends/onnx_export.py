@@ -104,7 +104,7 @@ def _export(workload: Workload, case: Case, precision: Precision, cache: Path, s
 
 
 def _write(workload: Workload, precision: Precision, batch: int, sequence: int | None, path: Path) -> None:
-    module = prepare_to_export(workload, precision)
+    module = prepare_to_export(workload, precision, batch, sequence)
     inputs = cast_inputs(workload.inputs(batch, sequence, _SEED), precision)
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > _MAX_EMBEDDED_BYTES:

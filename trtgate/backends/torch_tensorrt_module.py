@@ -165,7 +165,7 @@ def _exported(
         return quantise_torch.export(module, inputs), quantise_torch.report_of(module).facts()
     from trtgate.precision.cast import prepare
 
-    module = prepare(workload, case.precision).to(context.device)
+    module = prepare(workload, case.precision, case.batch, case.sequence).to(context.device)
     try:
         with torch.no_grad():
             return torch.export.export(module, tuple(inputs), strict=False), {}

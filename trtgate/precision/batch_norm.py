@@ -75,8 +75,7 @@ def fold_unchecked(module: nn.Module, name: str) -> tuple[fx.GraphModule, dict[s
         traced = fx.symbolic_trace(copy.deepcopy(module).eval())
     except Exception as error:  # tracing runs the model's own code, which raises anything
         raise ExportError(
-            f"BatchNorm of '{name}' cannot be folded in float32: torch.fx cannot trace the module "
-            f"({same_function.first_line(error)}).",
+            f"Nothing of '{name}' can be rewritten: torch.fx cannot trace it ({same_function.first_line(error)}).",
             "Make its control flow independent of its inputs, or measure it in fp32.",
         ) from error
     left = {}

@@ -19,6 +19,11 @@ from trtgate.errors import ExportError
 from trtgate.precision import batch_norm, same_function
 
 
+def needs_rewriting(module: nn.Module) -> bool:
+    """Whether a sub-module is a BatchNorm, HardSwish or HardSigmoid."""
+    return any(isinstance(part, (batch_norm.BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules())
+
+
 def rewrite(module: nn.Module, name: str, inputs: Sequence[torch.Tensor]) -> nn.Module:
     """The same function without BatchNorm, HardSwish and HardSigmoid; the module itself if it has none as a sub-module.
 
@@ -32,7 +37,7 @@ def rewrite(module: nn.Module, name: str, inputs: Sequence[torch.Tensor]) -> nn.
     Raises:
         ExportError: the module cannot be traced, a BatchNorm cannot be folded, or the result computes something else.
     """
-    if not any(isinstance(part, (batch_norm.BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules()):
+    if not needs_rewriting(module):
         return module
     fused, left = batch_norm.fold_unchecked(module, name)
     for path, why in left.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -26,6 +27,8 @@ _DTYPES = {
     Precision.FP8: torch.float32,
 }
 
+_SEED: Final = 0
+
 
 class BatchNormWarning(TrtgateWarning):
     """An fp16 ONNX file has BatchNorm that the exporter folds in fp16."""
@@ -37,26 +40,40 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 
 @torch.inference_mode(False)
-def prepare(workload: Workload, precision: Precision) -> torch.nn.Module:
+def prepare(workload: Workload, precision: Precision, batch: int = 1, sequence: int | None = None) -> torch.nn.Module:
     """The workload's module in a precision: on the CPU, in eval mode, without gradients.
 
     For bf16 BatchNorm is folded and HardSwish and HardSigmoid are rewritten, which TensorRT's parser needs
     (`trtgate.precision.bf16`).
 
+    Args:
+        workload: whose module.
+        precision: of its weights.
+        batch: of the inputs on which a rewritten module is compared with what it was.
+        sequence: tokens of these inputs.
+
     Raises:
         UnsupportedCaseError: a quantised precision, which needs calibration: see `trtgate.precision.quantise_torch`.
         ExportError: the module cannot be rewritten for bf16.
     """
-    return _cast(_floating(workload, precision), precision)
+    return _cast(_floating(workload, precision, batch, sequence), precision)
 
 
 @torch.inference_mode(False)
-def prepare_to_export(workload: Workload, precision: Precision) -> torch.nn.Module:
+def prepare_to_export(
+    workload: Workload, precision: Precision, batch: int = 1, sequence: int | None = None
+) -> torch.nn.Module:
     """As `prepare`, with BatchNorm folded in float32, before the weights are rounded.
 
     The exporter folds it too, in the datatype of the weights (`trtgate.precision.batch_norm`), and names the nodes
     otherwise. So it is folded for every precision, and the same node has the same name in all of them. A module that
     cannot be traced, or whose folded form computes something else, is left to the exporter, in fp16 with a warning.
+
+    Args:
+        workload: this and all others as for `prepare`.
+        precision: see there.
+        batch: see there.
+        sequence: see there.
 
     Raises:
         UnsupportedCaseError, ExportError: as `prepare`.
@@ -64,31 +81,28 @@ def prepare_to_export(workload: Workload, precision: Precision) -> torch.nn.Modu
     Warns:
         BatchNormWarning: what is left to the exporter is fp16.
     """
-    module = _floating(workload, precision)
+    module = _floating(workload, precision, batch, sequence)
     if batch_norm.holds_batch_norm(module):
         try:
-            module = batch_norm.folded(module, workload.name, _example(workload))
+            module = batch_norm.folded(module, workload.name, workload.inputs(batch, sequence, _SEED))
         except ExportError as error:
             if precision is Precision.FP16:
-                said = f"{error} Its ONNX file in fp16 rounds more often than PyTorch does."
+                said = f"{error} The exporter folds BatchNorm in fp16, which rounds more often than PyTorch does."
                 # Past the wrapper that torch puts round this function, to whoever called it.
                 warnings.warn(said, BatchNormWarning, stacklevel=3)
     return _cast(module, precision)
 
 
-def _floating(workload: Workload, precision: Precision) -> torch.nn.Module:
+def _floating(workload: Workload, precision: Precision, batch: int, sequence: int | None) -> torch.nn.Module:
     if precision.quantised:
         raise UnsupportedCaseError(
             f"'{workload.name}' cannot be cast to {precision}: a quantised module needs calibration.",
             "Quantise it with trtgate.precision.quantise_torch.",
         )
     module = workload.module()
-    return bf16.rewrite(module, workload.name, _example(workload)) if precision is Precision.BF16 else module
-
-
-def _example(workload: Workload) -> tuple[torch.Tensor, ...]:
-    """What a rewritten module is compared on. A batch of one shows a wrong weight as well as any other."""
-    return workload.inputs(1, None, seed=0)
+    if precision is not Precision.BF16 or not bf16.needs_rewriting(module):
+        return module
+    return bf16.rewrite(module, workload.name, workload.inputs(batch, sequence, _SEED))
 
 
 def _cast(module: torch.nn.Module, precision: Precision) -> torch.nn.Module:

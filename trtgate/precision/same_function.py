@@ -12,7 +12,9 @@ from typing import Final
 import torch
 from torch import nn
 
+from trtgate.case import Precision
 from trtgate.errors import ExportError
+from trtgate.precision import tf32
 
 # Relative L2 error that float32 rounding of a deep network explains. BatchNorm folded in float32 moves no output of
 # torchvision's models by more than 3.1e-6; what is traced or folded wrongly moves them by a large part of their norm.
@@ -30,14 +32,16 @@ def require(module: nn.Module, rewritten: nn.Module, inputs: Sequence[torch.Tens
 
     Raises:
         ExportError: the outputs differ by more than `MOST`, in number, shape or datatype, or one of the two cannot run.
+        MeasurementError: torch's TF32 switches cannot be set; see `trtgate.precision.tf32`.
     """
-    try:
-        expected, found = _outputs(module, inputs), _outputs(rewritten, inputs)
-    except Exception as error:  # this runs the model's own code, which raises anything
-        raise ExportError(
-            f"What torch.fx makes of '{name}' cannot be compared with the module: {first_line(error)}.",
-            "Rewrite what it names in the model, or measure it in fp32.",
-        ) from error
+    with tf32.scope(Precision.FP32):  # a tf32 case may let oneDNN round by more than what is allowed here
+        try:
+            expected, found = _outputs(module, inputs), _outputs(rewritten, inputs)
+        except Exception as error:  # this runs the model's own code, which raises anything
+            raise ExportError(
+                f"What torch.fx makes of '{name}' cannot be compared with the module: {first_line(error)}.",
+                "Rewrite what it names in the model, or measure it in fp32.",
+            ) from error
     if (seen := _shapes(found)) != (wanted := _shapes(expected)):
         raise _another(name, f"it returns {seen} and not {wanted}")
     for place, (output, right) in enumerate(zip(found, expected, strict=True)):
