@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 import xml.etree.ElementTree as ET
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from trtgate.errors import (
     PolicyError,
     RecordError,
     StorageError,
+    TrtgateWarning,
     UnsupportedCaseError,
 )
 from trtgate.judge.verdict import Decision, Verdict
@@ -97,6 +99,19 @@ def test_the_version_is_told(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert "a source tree that is not installed" in capsys.readouterr().out
+
+
+def test_a_warning_is_a_sentence_and_one_of_another_package_stays_pythons(capsys, monkeypatch):
+    def run(args):
+        warnings.warn("A file is made again.", TrtgateWarning, stacklevel=1)
+        warnings.warn("Not ours.", UserWarning, stacklevel=1)
+        return ExitCode.PASS
+
+    monkeypatch.setitem(cli._OWN, "accept", ("", lambda parser: None, run))
+    with pytest.warns(UserWarning, match="Not ours") as kept:
+        assert _run("accept") == ExitCode.PASS
+    assert capsys.readouterr().err == "trtgate: A file is made again.\n"
+    assert len(kept) == 1
 
 
 def test_no_two_codes_are_the_same_and_help_names_them(capsys):

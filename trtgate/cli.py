@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 from trtgate import policy
 from trtgate.commands.shared import add_policy, failures, load_run, policy_of
@@ -19,6 +22,7 @@ from trtgate.errors import (
     RecordError,
     StorageError,
     TrtgateError,
+    TrtgateWarning,
     UnsupportedCaseError,
     UsageError,
 )
@@ -93,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parser(arguments).parse_args(arguments)
-        with outputs.standard_output():
+        with outputs.standard_output(), _plain_warnings():
             code = args.handler(args)
     except TrtgateError as error:
         print(f"trtgate: {error}", file=sys.stderr)
@@ -110,6 +114,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("trtgate: this is a defect of trtgate; please report the lines above.", file=sys.stderr)
         code = ExitCode.INTERNAL
     return int(code)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print trtgate's own warnings like its errors; Python would put a path and a line of source round them."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, TrtgateWarning):
+                print(f"trtgate: {message}", file=sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 # Commands whose room has its own arguments: imported only when called, since some of these rooms import torch.

@@ -35,6 +35,10 @@ def _rebuild(kind: type[TrtgateError], problem: str, fix: str) -> TrtgateError:
     return error
 
 
+class TrtgateWarning(UserWarning):
+    """What a user should know and nothing stops for; the command line prints its message as a plain sentence."""
+
+
 class UsageError(TrtgateError):
     """An option or an argument has a value that cannot be used."""
 

@@ -88,8 +88,11 @@ def test_a_float32_module_that_cannot_be_traced_is_left_to_the_exporter():
 
 
 def test_a_module_that_cannot_be_traced_is_exported_with_a_warning():
-    with pytest.warns(UserWarning, match=r"'resnet18' cannot be folded in float32: .*rounds more often than PyTorch"):
+    with pytest.warns(
+        cast.BatchNormWarning, match=r"'resnet18' can be rewritten: .*folds BatchNorm in fp16, which rounds"
+    ) as told:
         module = cast.prepare_to_export(FoldsNot(), Precision.FP16)
+    assert told[0].filename == __file__
     assert batch_norm.holds_batch_norm(module)
     assert module.conv.weight.dtype == torch.float16
 

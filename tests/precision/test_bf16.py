@@ -4,8 +4,10 @@ from torch import nn
 from torch.nn import functional
 
 from trtgate.errors import ExportError
-from trtgate.precision import bf16
+from trtgate.precision import batch_norm, bf16
 from trtgate.workloads import weights
+
+PICTURES = (torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1)),)
 
 
 class Small(nn.Module):
@@ -38,11 +40,11 @@ def image() -> torch.Tensor:
 
 def test_the_function_stays_the_same(image):
     module = small(Small()).double()
-    torch.testing.assert_close(bf16.rewrite(module, "small")(image), module(image), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(bf16.rewrite(module, "small", (image,))(image), module(image), rtol=1e-12, atol=1e-12)
 
 
 def test_nothing_that_the_parser_refuses_is_left():
-    rewritten = bf16.rewrite(small(Small()), "small")
+    rewritten = bf16.rewrite(small(Small()), "small", PICTURES)
     refused = (nn.modules.batchnorm._BatchNorm, nn.Hardswish, nn.Hardsigmoid)
     assert not any(isinstance(part, refused) for part in rewritten.modules())
     functions = {node.target for node in rewritten.graph.nodes if node.op == "call_function"}
@@ -53,14 +55,14 @@ def test_nothing_that_the_parser_refuses_is_left():
 def test_the_original_is_not_changed():
     module = small(Small())
     before = weights.digest(module)
-    bf16.rewrite(module, "small")
+    bf16.rewrite(module, "small", PICTURES)
     assert weights.digest(module) == before
     assert isinstance(module.conv[1], nn.BatchNorm2d)
 
 
 def test_a_module_with_nothing_to_rewrite_is_returned_as_it_is():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    assert bf16.rewrite(module, "plain") is module
+    assert bf16.rewrite(module, "plain", PICTURES) is module
 
 
 def test_functions_are_rewritten_where_a_module_is_traced():
@@ -68,7 +70,8 @@ def test_functions_are_rewritten_where_a_module_is_traced():
         def forward(self, value: torch.Tensor) -> torch.Tensor:
             return functional.hardswish(value)
 
-    rewritten = bf16.rewrite(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Functions()).eval(), "functions")
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Functions()).eval()
+    rewritten = bf16.rewrite(module, "functions", PICTURES)
     assert functional.hardswish not in {node.target for node in rewritten.graph.nodes}
 
 
@@ -87,10 +90,41 @@ def test_control_flow_on_values_is_refused_by_name():
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return self.norm(image) if image.sum() > 0 else image
 
-    with pytest.raises(ExportError, match=r"BatchNorm of 'branching' cannot be folded in float32: .*cannot trace"):
-        bf16.rewrite(Branching().eval(), "branching")
+    with pytest.raises(ExportError, match=r"Nothing of 'branching' can be rewritten: torch.fx cannot trace it"):
+        bf16.rewrite(Branching().eval(), "branching", PICTURES)
 
 
 def test_a_batch_norm_without_a_layer_before_it_is_refused_by_name():
-    with pytest.raises(ExportError, match="BatchNorm '0' of 'alone' cannot be folded"):
-        bf16.rewrite(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)).eval(), "alone")
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)).eval()
+    with pytest.raises(ExportError, match="BatchNorm '0' of 'alone' cannot be folded for bf16: it does not directly"):
+        bf16.rewrite(module, "alone", PICTURES)
+
+
+def test_a_transposed_convolution_is_folded_like_any_other():
+    module = small(nn.Sequential(nn.ConvTranspose2d(3, 6, 3, groups=3), nn.BatchNorm2d(6)))
+    rewritten = bf16.rewrite(module, "decoder", PICTURES)
+    assert not batch_norm.holds_batch_norm(rewritten)
+    torch.testing.assert_close(rewritten(*PICTURES), module(*PICTURES), rtol=1e-5, atol=1e-5)
+
+
+class ChoosesByType(nn.Module):
+    """A stand-in for a tensor is no tensor, so that torch.fx follows the branch that is never taken."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.part(image) if torch.is_tensor(image) else -self.part(image)
+
+
+@pytest.mark.parametrize("part", [nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Hardswish()])
+def test_another_function_is_refused_with_how_far_off_it_is(part):
+    with pytest.raises(ExportError, match=r"'typed' is another function: the relative error of output 0 is 2, .*fp32"):
+        bf16.rewrite(ChoosesByType(part).eval(), "typed", PICTURES)
+
+
+def test_rewritten_activations_are_compared_too(monkeypatch):
+    monkeypatch.setitem(bf16._BY_MODULE, nn.Hardswish, bf16.hardsigmoid)
+    with pytest.raises(ExportError, match="is another function"):
+        bf16.rewrite(nn.Sequential(nn.Hardswish()).eval(), "altered", PICTURES)

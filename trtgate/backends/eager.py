@@ -51,7 +51,7 @@ class EagerBackend(Backend):
         self.require_supported(case)
         with device_memory_of(case.id), tf32.scope(case.precision):
             with context.stopwatch.stage("load"):
-                module = prepare(workload, case.precision).to(context.device)
+                module = prepare(workload, case.precision, case.batch, case.sequence).to(context.device)
                 runner = ModuleRunner(module, example_inputs(workload, case, context), context.stream)
             if case.execution is Execution.GRAPH:
                 with context.stopwatch.stage("capture"):

@@ -66,7 +66,7 @@ class InductorBackend(Backend):
         graph = case.execution is Execution.GRAPH
         with device_memory_of(case.id), tf32.scope(case.precision), _artefacts_in(context.cache / "inductor"):
             with context.stopwatch.stage("load"):
-                module = prepare(workload, case.precision).to(context.device)
+                module = prepare(workload, case.precision, case.batch, case.sequence).to(context.device)
                 inputs = example_inputs(workload, case, context)
             for tensor in inputs.tensors:
                 torch._dynamo.mark_static_address(tensor)

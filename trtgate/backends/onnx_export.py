@@ -24,7 +24,7 @@ from trtgate.workloads.base import Workload
 # What TensorRT 10.15's parser and ONNX Runtime 1.22 both read in full.
 OPSET: Final = 20
 # Raise it when this file, or a rewrite that it relies on, changes what it makes of the same module.
-_RECIPE: Final = 3
+_RECIPE: Final = 4
 # A protobuf message, and so a model with its weights inside, ends at 2 GiB.
 _MAX_EMBEDDED_BYTES: Final = 2**31 - 2**20
 _PACKAGES: Final = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir")
@@ -104,7 +104,7 @@ def _export(workload: Workload, case: Case, precision: Precision, cache: Path, s
 
 
 def _write(workload: Workload, precision: Precision, batch: int, sequence: int | None, path: Path) -> None:
-    module = prepare_to_export(workload, precision)
+    module = prepare_to_export(workload, precision, batch, sequence)
     inputs = cast_inputs(workload.inputs(batch, sequence, _SEED), precision)
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > _MAX_EMBEDDED_BYTES:

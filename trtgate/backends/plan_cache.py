@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from trtgate import artefacts
-from trtgate.errors import StorageError
+from trtgate.errors import StorageError, TrtgateWarning
 
 _SCHEMA: Final = 1
 
 
-class PlanCacheWarning(UserWarning):
+class PlanCacheWarning(TrtgateWarning):
     """A cached artefact was damaged or foreign and is built again."""
 
 

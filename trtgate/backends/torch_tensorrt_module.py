@@ -24,7 +24,7 @@ import torch
 from trtgate import artefacts, precision
 from trtgate.backends import plan_target, trt_build, trt_runtime
 from trtgate.backends.cuda_device import is_out_of_memory
-from trtgate.backends.plan_cache import PlanCache
+from trtgate.backends.plan_cache import PlanCache, PlanCacheWarning
 from trtgate.case import Precision
 from trtgate.errors import BuildError, ExportError
 
@@ -98,7 +98,9 @@ def compiled(
                 if is_out_of_memory(error):
                     raise
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                warnings.warn(f"{entry.path} cannot be loaded ({reason}); it is built again.", stacklevel=2)
+                warnings.warn(
+                    f"{entry.path} cannot be loaded ({reason}); it is built again.", PlanCacheWarning, stacklevel=2
+                )
             else:
                 return Compiled(module, int(entry.details["engine_bytes"]), True, entry.details)
     with context.stopwatch.stage("compile"):
@@ -163,7 +165,7 @@ def _exported(
         return quantise_torch.export(module, inputs), quantise_torch.report_of(module).facts()
     from trtgate.precision.cast import prepare
 
-    module = prepare(workload, case.precision).to(context.device)
+    module = prepare(workload, case.precision, case.batch, case.sequence).to(context.device)
     try:
         with torch.no_grad():
             return torch.export.export(module, tuple(inputs), strict=False), {}

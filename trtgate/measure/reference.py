@@ -120,7 +120,7 @@ def reference(workload: Workload, case: Case, settings: ParitySettings, context:
         _require_calibrated(outputs, exact.outputs, names, whose, settings.sqnr_floor_for(case))
         return Reference("fake_quantised", names, exact.inputs, outputs, exact.outputs, yardstick, evaluation)
     plain = _outputs_of(
-        lambda: prepare(workload, case.precision),
+        lambda: prepare(workload, case.precision, case.batch, case.sequence),
         (cast_inputs(batch, case.precision) for batch in exact.inputs),
         case,
         context,

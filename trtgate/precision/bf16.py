@@ -2,12 +2,13 @@
 
 torch's ONNX exporter folds BatchNorm into a convolution with a float32 kernel beside bfloat16 activations, which the
 parser refuses; so BatchNorm is folded before, in float32. The parser refuses bfloat16 HardSwish and HardSigmoid too;
-both are written as Add, Clip and Mul. The function that is computed stays the same.
+both are written as Add, Clip and Mul. The function that is computed stays the same, which is shown by running both
+(`trtgate.precision.same_function`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,31 +16,36 @@ from torch import fx, nn
 from torch.nn import functional
 
 from trtgate.errors import ExportError
-from trtgate.precision import batch_norm
+from trtgate.precision import batch_norm, same_function
 
 
-def rewrite(module: nn.Module, name: str) -> nn.Module:
+def needs_rewriting(module: nn.Module) -> bool:
+    """Whether a sub-module is a BatchNorm, HardSwish or HardSigmoid."""
+    return any(isinstance(part, (batch_norm.BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules())
+
+
+def rewrite(module: nn.Module, name: str, inputs: Sequence[torch.Tensor]) -> nn.Module:
     """The same function without BatchNorm, HardSwish and HardSigmoid; the module itself if it has none as a sub-module.
 
     Calls of torch.nn.functional.hardswish and hardsigmoid are rewritten too, where a sub-module gave reason to trace.
 
     Args:
-        module: float32, in eval mode; not changed.
+        module: float32, in eval mode, on the CPU; not changed.
         name: of the workload, for messages.
+        inputs: one of the workload's seeded batches, on which the result is compared with the module.
 
     Raises:
-        ExportError: the module cannot be traced, or a BatchNorm does not follow a convolution or linear layer.
+        ExportError: the module cannot be traced, a BatchNorm cannot be folded, or the result computes something else.
     """
-    if not any(isinstance(part, (batch_norm.BATCH_NORM, nn.Hardswish, nn.Hardsigmoid)) for part in module.modules()):
+    if not needs_rewriting(module):
         return module
-    fused = batch_norm.folded(module, name)
-    left = [path for path, part in fused.named_modules() if isinstance(part, batch_norm.BATCH_NORM)]
-    if left:
+    fused, left = batch_norm.fold_unchecked(module, name)
+    for path, why in left.items():
         raise ExportError(
-            f"BatchNorm '{left[0]}' of '{name}' cannot be folded for bf16: no convolution or linear layer precedes it.",
-            "Measure this workload in fp16.",
+            f"BatchNorm '{path}' of '{name}' cannot be folded for bf16: {why}.", "Measure this workload in fp16."
         )
     _replace_activations(fused)
+    same_function.require(module, fused, inputs, name)
     return fused.eval().requires_grad_(False)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from trtgate.errors import CalibrationError, RecordError
+from trtgate.errors import CalibrationError, RecordError, TrtgateWarning
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +28,7 @@ _SCHEMA: Final = 2
 _NAMED: Final = 3
 
 
-class SkippedOperatorsWarning(UserWarning):
+class SkippedOperatorsWarning(TrtgateWarning):
     """A quantised model has convolutions or matrix products that the quantiser left in floating point."""
 
 
@@ -182,16 +182,25 @@ def of_graph(
             note, by_rule = _reason(node, constants, precision, placement)
             skipped.append(Node(node.name, node.op_type, note, by_rule))
     if not quantised:
-        operators = sorted({node.op_type for node in model.graph.node})
-        raise CalibrationError(
-            f"There is nothing to quantise to {precision}: the model's operators are {', '.join(operators)}, and the "
-            f"placement '{placement}' left them all in {high_precision}"
-            + (f" ({'; '.join(f'{n.name}: {n.note}' for n in skipped[:4] if n.note)})." if skipped else "."),
-            "Measure this workload in fp16"
-            + (', or set placement = "every" in [calibration] of trtgate.toml.' if placement == "tensorrt" else "."),
-        )
+        raise _nothing(model, skipped, precision, high_precision, placement)
     return QuantisationReport(
         precision, high_precision, placement, calibration, tool, tuple(quantised), tuple(skipped), ranges, warnings
+    )
+
+
+def _nothing(
+    model: onnx.ModelProto, skipped: Sequence[Node], precision: str, high_precision: str, placement: str
+) -> CalibrationError:
+    seen = ", ".join(sorted({node.op_type for node in model.graph.node}))
+    notes = f" ({'; '.join(f'{node.name}: {node.note}' for node in skipped[:4] if node.note)})" if skipped else ""
+    # The placement 'every' sets rules aside; it cannot quantise what there is no quantised form of.
+    by_rule = any(node.by_rule for node in skipped)
+    return CalibrationError(
+        f"There is nothing to quantise to {precision}: the model's operators are {seen}, "
+        + (f"and the placement '{placement}' left" if by_rule else "and ModelOpt left")
+        + f" them all in {high_precision}{notes}.",
+        "Measure this workload in fp16"
+        + (', or set placement = "every" in [calibration] of trtgate.toml.' if by_rule else "."),
     )
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from trtgate.errors import RecordError
+from trtgate.errors import RecordError, TrtgateWarning
 from trtgate.policy import StoreSettings
 from trtgate.record import Record
 from trtgate.store.files import make_folder, parse_json, storage_error, sync_folder
@@ -29,7 +29,7 @@ SUFFIX: Final = ".jsonl"
 _TAIL_BYTES = 65_536
 
 
-class TornLineWarning(UserWarning):
+class TornLineWarning(TrtgateWarning):
     """The last line of a journal was cut off, because its writer died; it is dropped."""
 
 
