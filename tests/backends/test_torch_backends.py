@@ -125,7 +125,21 @@ def test_a_model_that_breaks_the_graph_is_a_build_error(workload: Workload, cont
 
     workload.module = lambda: Breaks().eval()  # type: ignore[method-assign]
     case = Case("tiny", INDUCTOR, Precision.FP32, 2)
-    with pytest.raises(BuildError, match=rf"torch.compile failed on {case.id}: .*Set TORCH_LOGS"):
+    with pytest.raises(BuildError, match=rf"failed on {case.id}: Call to `torch._dynamo.graph_break.*Set TORCH_LOGS"):
+        registry.get(INDUCTOR).build(workload, case, context)
+
+
+def test_what_inductor_raised_inside_is_the_reason_of_the_build_error(
+    workload: Workload, context: BuildContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor.lowering import lowerings
+
+    def refuses(*_: object, **__: object) -> None:
+        raise IndexError("there is no such lane\nand more of it")
+
+    monkeypatch.setitem(lowerings, torch.ops.aten.relu.default, refuses)
+    case = Case("tiny", INDUCTOR, Precision.FP32, 2)
+    with pytest.raises(BuildError, match=rf"{case.id}: LoweringException: IndexError: there is no such lane\. Set "):
         registry.get(INDUCTOR).build(workload, case, context)
 
 

@@ -25,6 +25,7 @@ import torch
 
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import device_memory_of, is_out_of_memory, out_of_memory
+from trtgate.backends.dynamo_errors import reason_of
 from trtgate.backends.eager import torch_supports
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
 from trtgate.case import Case, Execution
@@ -138,9 +139,8 @@ def _compile_errors(what: str) -> Iterator[None]:
         inner = getattr(error, "inner_exception", None) or error.__cause__
         if is_out_of_memory(inner):
             raise out_of_memory(what, str(inner)) from error
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BuildError(
-            f"torch.compile failed on {what}: {first.rstrip('.')}.", "Set TORCH_LOGS=dynamo,inductor to see why."
+            f"torch.compile failed on {what}: {reason_of(error)}.", "Set TORCH_LOGS=dynamo,inductor to see why."
         ) from error
 
 
