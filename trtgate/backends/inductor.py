@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import shutil
 import types
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -27,6 +25,7 @@ from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import device_memory_of, is_out_of_memory, out_of_memory
 from trtgate.backends.dynamo_errors import reason_of
 from trtgate.backends.eager import torch_supports
+from trtgate.backends.inductor_artefacts import artefacts_in, without_damaged
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
 from trtgate.case import Case, Execution
 from trtgate.errors import BuildError, CaptureError
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 # The first call compiles and warms up, the second records the graph, the third replays it; one more shows it stays so.
 _WARM_UP_CALLS: Final = 4
-_CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 _serial = itertools.count()
 
 
@@ -65,20 +63,26 @@ class InductorBackend(Backend):
         self.require_available()
         self.require_supported(case)
         graph = case.execution is Execution.GRAPH
-        with device_memory_of(case.id), tf32.scope(case.precision), _artefacts_in(context.cache / "inductor"):
+        artefacts = context.cache / "inductor"
+        with device_memory_of(case.id), tf32.scope(case.precision), artefacts_in(artefacts):
             with context.stopwatch.stage("load"):
                 module = prepare(workload, case.precision, case.batch, case.sequence).to(context.device)
                 inputs = example_inputs(workload, case, context)
             for tensor in inputs.tensors:
                 torch._dynamo.mark_static_address(tensor)
-            compiled = torch.compile(
-                _own_function(module), fullgraph=True, dynamic=False, mode="reduce-overhead" if graph else "default"
-            )
-            runner = ModuleRunner(compiled, inputs, context.stream)
-            counts = _Counts()
-            recorded = weakref.WeakSet(_recorded_graphs(context.device))
-            with context.stopwatch.stage("compile"), _compile_errors(case.id):
+
+            def compiled() -> tuple[ModuleRunner, _Counts, weakref.WeakSet[Any]]:
+                called = torch.compile(
+                    _own_function(module), fullgraph=True, dynamic=False, mode="reduce-overhead" if graph else "default"
+                )
+                runner = ModuleRunner(called, inputs, context.stream)
+                counts = _Counts()
+                recorded = weakref.WeakSet(_recorded_graphs(context.device))
                 runner.warm_up(_WARM_UP_CALLS)
+                return runner, counts, recorded
+
+            with context.stopwatch.stage("compile"), _compile_errors(case.id):
+                runner, counts, recorded = without_damaged(artefacts, compiled)
         runner.facts.from_cache = counts.hits > 0 and counts.misses == 0
         runner.facts.details["fx_graph_cache"] = {"hits": counts.hits, "misses": counts.misses}
         if graph:
@@ -113,20 +117,6 @@ def _own_function(module: torch.nn.Module) -> Callable[..., Any]:
 
     code = forward.__code__.replace(co_name=f"forward_{next(_serial)}")
     return types.FunctionType(code, forward.__globals__, code.co_name, None, forward.__closure__)
-
-
-@contextmanager
-def _artefacts_in(folder: Path) -> Iterator[None]:
-    """Let Inductor keep its artefacts in a folder; it reads the variable whenever it looks for one."""
-    before = os.environ.get(_CACHE_VARIABLE)
-    os.environ[_CACHE_VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_CACHE_VARIABLE, None)
-        else:
-            os.environ[_CACHE_VARIABLE] = before
 
 
 @contextmanager
