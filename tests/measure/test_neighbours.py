@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 import torch
 from simulated_gpu import SimulatedNvml
 
 from trtgate.measure.device import Monitor
-from trtgate.measure.neighbours import Neighbours, own_ids
+from trtgate.measure.neighbours import Neighbours, is_contained, own_ids
 from trtgate.measure.nvml import Nvml
 from trtgate.measure.timing import Certainty
 from trtgate.measure.timing.rounds import take_turns
@@ -21,14 +22,25 @@ ME = os.getpid()
 HOSTS_ME = 2_000_000_001  # what the host calls this process, which it cannot know
 
 
-def told_apart(driver):
-    found = Neighbours(Nvml(driver, "handle"), driver.probe)
+def told_apart(driver, *, contained=True):
+    found = Neighbours(Nvml(driver, "handle"), driver.probe, contained=contained)
     found.identify()
     return found
 
 
-def watching(driver):
-    return Monitor(torch.device("cpu"), gpu=Nvml(driver, "handle"), others=told_apart(driver))
+def watching(driver, *, contained=True):
+    return Monitor(torch.device("cpu"), gpu=Nvml(driver, "handle"), others=told_apart(driver, contained=contained))
+
+
+def who_computed(driver, *looks, contained=True):
+    """Neighbours of a measurement, after each look at who computed since the one before."""
+    told = []
+    with watching(driver, contained=contained) as watch:
+        for count, ids in enumerate(looks, start=1):
+            driver.computed = [(pid, 1_000 * count, 90) for pid in ids]
+            watch.look()
+            told.append(watch.environment().neighbours)
+    return told
 
 
 def test_neighbours_are_the_others():
@@ -109,17 +121,45 @@ def test_who_computed_between_two_looks_and_went_is_a_neighbour():
         assert watch.environment().neighbours == ()
 
 
-def test_a_single_name_among_those_that_computed_may_be_our_own_until_we_were_seen_there():
+def test_a_single_name_among_those_that_computed_may_be_our_own():
+    assert who_computed(SimulatedNvml({ME: MIB}), [HOSTS_ME], [HOSTS_ME]) == [(), ()]
+
+
+def test_a_lone_stranger_is_told_once_we_were_seen_by_our_own_name():
+    assert who_computed(SimulatedNvml({ME: MIB}), [4711], [ME], [ME]) == [(), (4711,), (4711,)]
+    assert who_computed(SimulatedNvml({ME: MIB}), [ME], [4711]) == [(), (4711,)]
+
+
+def test_two_names_cannot_both_be_our_own_also_if_they_come_one_after_the_other():
+    both = (4711, HOSTS_ME)
+    assert who_computed(SimulatedNvml({ME: MIB}), both) == [both]
+    assert who_computed(SimulatedNvml({ME: MIB}), [HOSTS_ME], [4711], [HOSTS_ME]) == [(), both, both]
+
+
+def test_who_computed_alone_before_a_measurement_is_not_in_it():
     driver = SimulatedNvml({ME: MIB})
-    found = told_apart(driver)
-    driver.computed = [(HOSTS_ME, 1_000, 90)]
-    assert found.computed_since(0) == (frozenset(), 1_000)
-    driver.computed = [(HOSTS_ME, 2_000, 90), (4711, 2_500, 90)]
-    assert found.computed_since(1_000) == ({HOSTS_ME, 4711}, 2_500)
-    driver.computed = [(ME, 3_000, 90)]
-    assert found.computed_since(2_500) == (frozenset(), 3_000)
-    driver.computed = [(4711, 4_000, 90)]
-    assert found.computed_since(3_000) == ({4711}, 4_000)
+    driver.computed = [(4710, 500, 90)]
+    assert who_computed(driver, [ME]) == [()]
+
+
+@pytest.mark.parametrize(
+    ("held", "me", "contained"),
+    [({ME: MIB}, ME, False), ({}, ME, False), ({HOSTS_ME: MIB}, HOSTS_ME, True), ({HOSTS_ME: MIB}, HOSTS_ME, False)],
+    ids=["listed outside of containers", "by its first memory", "by the host's id", "by an id that /proc hides"],
+)
+def test_a_lone_stranger_is_told_at_once_where_this_process_has_but_one_name(held, me, contained):
+    assert who_computed(SimulatedNvml(held, me=me), [4711], contained=contained) == [(4711,)]
+
+
+@pytest.mark.parametrize("contained", [False, True])
+def test_where_nobody_knows_what_we_are_called_a_lone_name_may_be_our_own(contained):
+    assert who_computed(SimulatedNvml({}), [HOSTS_ME], contained=contained) == [()]
+
+
+def test_a_container_is_told_by_its_namespace_of_process_ids(monkeypatch, tmp_path):
+    assert is_contained() == (str(Path("/proc/self/ns/pid").readlink()) != "pid:[4026531836]")
+    monkeypatch.setattr("trtgate.measure.neighbours._NAMESPACE", tmp_path / "none")
+    assert is_contained()
 
 
 def test_a_neighbour_that_comes_and_goes_between_blocks_is_in_the_row():

@@ -39,6 +39,7 @@ class _Seen:
     power_w: list[float] = field(default_factory=list)
     reasons: set[str] = field(default_factory=set)
     neighbours: set[int] = field(default_factory=set)
+    computed: set[int] = field(default_factory=set)  # by another id than this process's
     computed_us: int | None = None  # the driver's newest sample of who computed; None before the first look
     counted_ns: dict[str, int] = field(default_factory=dict)
 
@@ -114,7 +115,9 @@ class Monitor:
         self._seen.neighbours |= self._others.present()
         computed, newest_us = self._others.computed_since(self._seen.computed_us or 0)
         if self._seen.computed_us is not None:  # what was before the first look is not this measurement's
-            self._seen.neighbours |= computed
+            self._seen.computed |= computed
+        if self._others.are_others(self._seen.computed):  # also of what was seen before that was settled
+            self._seen.neighbours |= self._seen.computed
         self._seen.computed_us = newest_us
 
     def environment(

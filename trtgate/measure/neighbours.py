@@ -24,6 +24,8 @@ from trtgate.measure import nvml
 _log = logging.getLogger(__name__)
 _cuda: Any = torch.cuda  # partly without type annotations
 _STATUS: Final = Path("/proc/self/status")
+_NAMESPACE: Final = Path("/proc/self/ns/pid")
+_OUTERMOST: Final = 0xEFFFFFFC  # Linux's PROC_PID_INIT_INO, the same on every machine
 # What PyTorch's allocator asks the device for in one piece, however it is configured.
 _PIECE_BYTES: Final = 20 * 2**20
 
@@ -51,13 +53,17 @@ class Neighbours:
         gpu: NVML's view of it.
         probe: holds memory on it, so that NVML shows who does.
         ids: this process's own, in every namespace that it knows of.
+        contained: whether the machine may know this process by an id that it does not know itself.
     """
 
-    def __init__(self, gpu: nvml.Nvml, probe: Probe, ids: Collection[int] | None = None) -> None:
+    def __init__(
+        self, gpu: nvml.Nvml, probe: Probe, ids: Collection[int] | None = None, *, contained: bool | None = None
+    ) -> None:
         self._gpu = gpu
         self._probe = probe
         self._ids = frozenset(own_ids() if ids is None else ids)
-        self._shows_itself = False
+        self._contained = is_contained() if contained is None else contained
+        self._knows_its_name = False  # whether it can have no other one among those that computed
 
     def identify(self) -> None:
         """Find out what NVML calls this process where it is by none of its own ids.
@@ -68,6 +74,7 @@ class Neighbours:
         """
         before = self._gpu.processes()
         if before is None or before.keys() & self._ids:
+            self._knows_its_name = before is not None and not self._contained
             return
         try:
             with self._probe() as size:
@@ -77,10 +84,12 @@ class Neighbours:
             return
         after = self._gpu.processes() or {}
         if during.keys() & self._ids:  # its first memory on this GPU
+            self._knows_its_name = not self._contained
             return
         rose = [pid for pid in during if _rise(before, during, pid) >= size == _rise(after, during, pid)]
         if len(rose) == 1:
             self._ids = frozenset(rose)
+            self._knows_its_name = True  # the host's, of which there is one
         elif len(during) == 1 and None in during.values():
             self._ids |= during.keys()  # alone there, and no figures to tell: it is the one that holds the probe
         elif during:
@@ -104,18 +113,22 @@ class Neighbours:
         return frozenset(self._gpu.processes() or ()) - self._ids
 
     def computed_since(self, moment_us: int) -> tuple[frozenset[int], int]:
-        """Ids of the others that computed after a moment, also of those that have gone since.
-
-        A single id that is not this process's may be this process under another name, until its own id was once seen
-        among these; two cannot both be.
+        """Ids of those that computed after a moment under another id than this process's, also if they have gone since.
 
         Returns:
             The ids, and the time of the newest sample, from which the next question goes on.
         """
         seen, newest_us = self._gpu.computed_since(moment_us)
-        self._shows_itself |= bool(seen & self._ids)
-        others = seen - self._ids
-        return (others if self._shows_itself or len(others) > 1 else frozenset()), newest_us
+        self._knows_its_name |= bool(seen & self._ids)
+        return seen - self._ids, newest_us
+
+    def are_others(self, computed: Collection[int]) -> bool:
+        """Whether it is settled that ids of `computed_since`, all of one measurement, are not this process alone.
+
+        In a container the driver may list who is there by one kind of ids and who computed by another. A single id may
+        then be this process under another name, until its own was once seen among these; two cannot both be.
+        """
+        return self._knows_its_name or len(computed) > 1
 
     def own_memory(self, reserved_bytes: int) -> OwnMemory:
         """Device memory that this process holds.
@@ -146,6 +159,14 @@ def own_ids() -> frozenset[int]:
         found = re.search(r"^NSpid:(.*)$", _STATUS.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
         ids.update(map(int, found[1].split()) if found else ())
     return frozenset(ids)
+
+
+def is_contained() -> bool:
+    """Whether this process is in a namespace of process ids that is not the machine's own, or cannot tell."""
+    try:
+        return _NAMESPACE.stat().st_ino != _OUTERMOST
+    except OSError:
+        return True
 
 
 @cache
