@@ -18,13 +18,13 @@ from typing import Final, TypeVar
 
 from trtgate.backends.cuda_device import is_lost, is_out_of_memory
 from trtgate.backends.dynamo_errors import reason_of
-from trtgate.errors import StorageError
+from trtgate.errors import StorageError, TrtgateWarning
 
 _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 _Made = TypeVar("_Made")
 
 
-class DamagedArtefactsWarning(UserWarning):
+class DamagedArtefactsWarning(TrtgateWarning):
     """A model compiled only after Inductor's folder had been set aside."""
 
 
