@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trtgate.report.figures import printable
+from trtgate.report.wide import print_whole
 
 _STYLES = {"same": "dim", "changed": "yellow", "removed": "red", "added": "green"}
 
@@ -19,7 +20,7 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
     out = console or Console()
     told = f"told by {facts['origin'].replace('_', ' ')}"
     origin = ", ".join(filter(None, (facts["runtime"], told)))
-    out.print(Text.assemble((printable(title), "bold"), f"  {printable(origin)}"))
+    out.print(Text.assemble((printable(title), "bold"), f"  {printable(origin)}"), soft_wrap=not out.is_terminal)
     rows = [
         ("layers", f"{facts['layers']}, of which {facts['kernels']} kernels"),
         ("layer types", _counts(facts["kinds"])),
@@ -40,7 +41,7 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
     table = Table.grid(padding=(0, 2))
     for label, value in rows:
         table.add_row(Text(label, style="bold"), Text(value))
-    out.print(table)
+    _print(out, table)
 
 
 def _constants(facts: Mapping[str, Any]) -> str:
@@ -73,7 +74,7 @@ def show_layers(layers: Sequence[Mapping[str, Any]], console: Console | None = N
         if timed:
             cells.append(_ms(layer["ms"]))
         table.add_row(*(Text(cell) for cell in (*cells, layer["tactic"], ", ".join(layer["sources"]))))
-    (console or Console()).print(table)
+    _print(console or Console(), table)
 
 
 def show_difference(
@@ -94,7 +95,10 @@ def show_difference(
     timed = any(row["base_ms"] is not None or row["other_ms"] is not None for row in rows)
     same = sum(row["change"] == "same" for row in rows)
     base, other = ((printable(title), "bold") for title in titles)
-    out.print(Text.assemble(other, " against ", base, f": {same} of {len(rows)} layers are the same."))
+    out.print(
+        Text.assemble(other, " against ", base, f": {same} of {len(rows)} layers are the same."),
+        soft_wrap=not out.is_terminal,
+    )
     table = Table(box=None, header_style="bold")
     for heading in ("", "layer", "was", *(("ms", "was ms") if timed else ()), "why"):
         table.add_column(heading, overflow="fold", justify="right" if "ms" in heading else "left")
@@ -106,9 +110,17 @@ def show_difference(
             cells += [_ms(row["other_ms"]), _ms(row["base_ms"])]
         why = "; ".join(row["reasons"]) or ", ".join(row["sources"])
         table.add_row(Text(row["change"], style=_STYLES[row["change"]]), *(Text(cell) for cell in (*cells, why)))
-    out.print(table)
+    _print(out, table)
     for sentence in regressions:
-        out.print(Text(f"worse: {sentence}", style="red"))
+        out.print(Text(f"worse: {sentence}", style="red"), soft_wrap=not out.is_terminal)
+
+
+def _print(console: Console, table: Table) -> None:
+    """In a file or a pipe no line is folded: a layer's name that is cut in two cannot be searched for."""
+    if console.is_terminal:
+        console.print(table)
+    else:
+        print_whole(console, table)
 
 
 def _ms(value: float | None) -> str:
