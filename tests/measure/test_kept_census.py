@@ -1,6 +1,7 @@
 """A census that is recalled without a build belongs to the very engine that a build would make."""
 
 import dataclasses
+import os
 import sys
 from types import SimpleNamespace
 
@@ -76,6 +77,23 @@ def test_what_was_kept_is_recalled_and_nothing_else(kept, inspected):
 def test_a_captured_graph_has_the_layers_of_its_engine(kept, inspected):
     graph = Case.parse("vit_b_16-tensorrt_engine-fp16-b2-graph")
     assert recalled(kept, graph) == Inspected(inspected.census, skipped=SKIPPED, recalled=True)
+
+
+@pytest.mark.parametrize("place", ["workloads/vit_b_16/weights.npz.sha256", "datasets/MNIST/raw"])
+@pytest.mark.parametrize("what", ["text", "time"])
+def test_a_file_that_is_replaced_makes_it_anew(tmp_path, inspected, place, what):
+    """By one of the same size: its time tells, or of weights the digest that lies beside them."""
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    path.write_text("ab")
+    before = path.stat()
+    kept_census.keep(CASE, tmp_path, CALIBRATION, inspected)
+    assert recalled(tmp_path) is not None
+    path.write_text("cd" if what == "text" else "ab")
+    later = before.st_mtime_ns + (10**9 if what == "time" else 0)
+    os.utime(path, ns=(before.st_atime_ns, later))
+    digested = path.suffix == ".sha256"
+    assert (recalled(tmp_path) is None) == (what == "time" or digested)
 
 
 def test_only_the_files_of_its_own_workload_make_it_anew(kept):

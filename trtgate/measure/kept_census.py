@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Everything between the source of a model and its plan.
 _PACKAGES: Final = (
     *("torch", "torchvision", "numpy", "mlxtend", "onnx", "onnx-ir", "onnxscript"),
-    *("nvidia-modelopt", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "onnxslim"),
+    *("nvidia-modelopt", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "onnxslim", "ml-dtypes", "polygraphy"),
 )
 
 
@@ -130,6 +130,13 @@ def _version(name: str) -> str | None:
 
 
 def _listing(folder: Path) -> list[list[object]]:
-    """Name, size and time of every file: weights and data that are replaced make another model."""
+    """Name, size and time of every file, and the digest beside it: what is replaced makes another model."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return [
+        [str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns, _noted(path)] for path in files
+    ]
+
+
+def _noted(path: Path) -> str:
+    """What `trtgate.artefacts` wrote of a file: a copy that keeps size and time has another."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.suffix == ".sha256" else ""
