@@ -39,6 +39,12 @@ class TrtgateWarning(UserWarning):
     """What a user should know and nothing stops for; the command line prints its message as a plain sentence."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, short enough for a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
+
+
 class UsageError(TrtgateError):
     """An option or an argument has a value that cannot be used."""
 

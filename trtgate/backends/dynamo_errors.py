@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def cause_of(error: BaseException) -> BaseException | None:
+    """What `torch.compile` wrapped into an error of its own, if anything."""
+    inner: BaseException | None = getattr(error, "inner_exception", None)
+    return inner or error.__cause__
+
+
 def reason_of(error: BaseException) -> str:
     """The innermost error's type and what it says, in one line without a full stop.
 

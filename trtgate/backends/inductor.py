@@ -23,7 +23,7 @@ import torch
 
 from trtgate.backends.base import YES, Answer, Backend, BuildContext, Runner, no
 from trtgate.backends.cuda_device import device_memory_of, is_out_of_memory, out_of_memory
-from trtgate.backends.dynamo_errors import reason_of
+from trtgate.backends.dynamo_errors import cause_of, reason_of
 from trtgate.backends.eager import torch_supports
 from trtgate.backends.inductor_artefacts import artefacts_in, without_damaged
 from trtgate.backends.module_runner import ModuleRunner, example_inputs
@@ -126,7 +126,7 @@ def _compile_errors(what: str) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        inner = getattr(error, "inner_exception", None) or error.__cause__
+        inner = cause_of(error)
         if is_out_of_memory(inner):
             raise out_of_memory(what, str(inner)) from error
         raise BuildError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from trtgate.backends.cuda_device import is_lost, is_out_of_memory
-from trtgate.backends.dynamo_errors import reason_of
+from trtgate.backends.dynamo_errors import cause_of, reason_of
 from trtgate.errors import StorageError, TrtgateWarning
 
 _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
@@ -88,8 +88,7 @@ def _may_be_damage(error: Exception) -> bool:
 
     if isinstance(error, TorchDynamoException) and not isinstance(error, BackendCompilerFailed):
         return False  # Dynamo reads no artefacts
-    inner = getattr(error, "inner_exception", None) or error.__cause__
-    return not (is_out_of_memory(error) or is_out_of_memory(inner) or is_lost())
+    return not (is_out_of_memory(error) or is_out_of_memory(cause_of(error)) or is_lost())
 
 
 def _forget_files() -> None:

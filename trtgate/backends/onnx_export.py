@@ -16,7 +16,7 @@ import torch
 from trtgate import artefacts
 from trtgate.backends.base import Stopwatch
 from trtgate.case import Case, Precision
-from trtgate.errors import ExportError
+from trtgate.errors import ExportError, first_line
 from trtgate.precision.calibration import CalibrationSpec
 from trtgate.precision.cast import cast_inputs, prepare_to_export
 from trtgate.workloads.base import Workload
@@ -161,8 +161,7 @@ def _cause(error: BaseException) -> str:
     """First line of the innermost error: the exporter wraps what happened into pages of advice."""
     while (inner := error.__cause__) is not None:
         error = inner
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
+    return first_line(error)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from trtgate.backends.trt_runner import TensorRTEngineRunner
 from trtgate.case import BackendName, Case, Precision
 from trtgate.measure.float32_model import float32_twin
 from trtgate.measure.placement import infer, on_stream, place
+from trtgate.measure.reference import relative_l2
 from trtgate.measure.violation import Violation
 from trtgate.precision import tf32
 from trtgate.precision.reference import onnx_reference
@@ -120,7 +121,7 @@ def _compared(onnx_path: Path, backend: BackendName, outputs: list[Tensors], bou
 
 
 def _relative_l2(found: torch.Tensor, right: torch.Tensor) -> float:
-    error = float(torch.linalg.vector_norm(found - right) / torch.linalg.vector_norm(right))
+    error = relative_l2(found, right)
     return error if math.isfinite(error) else math.inf
 
 

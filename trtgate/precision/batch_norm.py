@@ -23,7 +23,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from trtgate.errors import ExportError
+from trtgate.errors import ExportError, first_line
 from trtgate.precision import same_function
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -75,7 +75,7 @@ def fold_unchecked(module: nn.Module, name: str) -> tuple[fx.GraphModule, dict[s
         traced = fx.symbolic_trace(copy.deepcopy(module).eval())
     except Exception as error:  # tracing runs the model's own code, which raises anything
         raise ExportError(
-            f"Nothing of '{name}' can be rewritten: torch.fx cannot trace it ({same_function.first_line(error)}).",
+            f"Nothing of '{name}' can be rewritten: torch.fx cannot trace it ({first_line(error)}).",
             "Make its control flow independent of its inputs, or measure it in fp32.",
         ) from error
     left = {}

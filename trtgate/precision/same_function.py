@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trtgate.case import Precision
-from trtgate.errors import ExportError
+from trtgate.errors import ExportError, first_line
 from trtgate.precision import tf32
 
 # Relative L2 error that float32 rounding of a deep network explains. BatchNorm folded in float32 moves no output of
@@ -57,12 +57,6 @@ def relative_l2(found: torch.Tensor, right: torch.Tensor) -> float:
     difference = torch.where(found == right, 0.0, found - right)
     size = right[right.isfinite()].norm()
     return float(difference.norm() / size) if size > 0 or difference.any() else 0.0
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a sentence."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
 
 
 def _outputs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -20,7 +20,7 @@ def show_facts(facts: Mapping[str, Any], title: str, console: Console | None = N
     out = console or Console()
     told = f"told by {facts['origin'].replace('_', ' ')}"
     origin = ", ".join(filter(None, (facts["runtime"], told)))
-    out.print(Text.assemble((printable(title), "bold"), f"  {printable(origin)}"), soft_wrap=not out.is_terminal)
+    _say(out, Text.assemble((printable(title), "bold"), f"  {printable(origin)}"))
     rows = [
         ("layers", f"{facts['layers']}, of which {facts['kernels']} kernels"),
         ("layer types", _counts(facts["kinds"])),
@@ -95,10 +95,7 @@ def show_difference(
     timed = any(row["base_ms"] is not None or row["other_ms"] is not None for row in rows)
     same = sum(row["change"] == "same" for row in rows)
     base, other = ((printable(title), "bold") for title in titles)
-    out.print(
-        Text.assemble(other, " against ", base, f": {same} of {len(rows)} layers are the same."),
-        soft_wrap=not out.is_terminal,
-    )
+    _say(out, Text.assemble(other, " against ", base, f": {same} of {len(rows)} layers are the same."))
     table = Table(box=None, header_style="bold")
     for heading in ("", "layer", "was", *(("ms", "was ms") if timed else ()), "why"):
         table.add_column(heading, overflow="fold", justify="right" if "ms" in heading else "left")
@@ -112,11 +109,17 @@ def show_difference(
         table.add_row(Text(row["change"], style=_STYLES[row["change"]]), *(Text(cell) for cell in (*cells, why)))
     _print(out, table)
     for sentence in regressions:
-        out.print(Text(f"worse: {sentence}", style="red"), soft_wrap=not out.is_terminal)
+        _say(out, Text(f"worse: {sentence}", style="red"))
+
+
+# In a file or a pipe no line is folded: a layer's name that is cut in two cannot be searched for.
+
+
+def _say(console: Console, text: Text) -> None:
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def _print(console: Console, table: Table) -> None:
-    """In a file or a pipe no line is folded: a layer's name that is cut in two cannot be searched for."""
     if console.is_terminal:
         console.print(table)
     else:
