@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,21 @@ _SPACER_KERNEL: Final = "spin_kernel"
 _WORK: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One timed inference as the device saw it.
+
+    Attributes:
+        seconds: from the first kernel's start to the last one's end.
+        kernels: how many.
+        pause_s: from the end of the untimed inference before it to its first kernel's start.
+    """
+
+    seconds: float
+    kernels: int
+    pause_s: float
+
+
 def profiled(sampler: Sampler, samples: int) -> tuple[tuple[float, ...], dict[str, Any]]:
     """A block of samples in seconds, and the Chrome trace of what the device did meanwhile."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
@@ -27,8 +43,8 @@ def profiled(sampler: Sampler, samples: int) -> tuple[tuple[float, ...], dict[st
         return device_s, json.loads(path.read_text(encoding="utf-8"))
 
 
-def spans_of(trace: dict[str, Any]) -> list[tuple[float, int]]:
-    """Span in seconds and number of kernels of every timed inference in a Chrome trace of device-time samples.
+def spans_of(trace: dict[str, Any]) -> list[Span]:
+    """The span of every timed inference in a Chrome trace of device-time samples.
 
     A sample is a spacer, an untimed inference, and a timed one of the same kernels: the timed one is the second half.
 
@@ -55,5 +71,7 @@ def spans_of(trace: dict[str, Any]) -> list[tuple[float, int]]:
                 f"A spacer is followed by {len(kernels)} kernels that are not the same inference twice.",
                 "Measure a case whose inferences all launch the same kernels.",
             )
-        spans.append(((max(end for _, end, _ in timed) - timed[0][0]) * 1e-6, half))
+        first_us, before_us = timed[0][0], max(end for _, end, _ in untimed)
+        last_us = max(end for _, end, _ in timed)
+        spans.append(Span((last_us - first_us) * 1e-6, half, (first_us - before_us) * 1e-6))
     return spans

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trtgate.record import Baseline, Identity, Outcome, Record, Series
+from trtgate.record import LESS_EMPTY_PAIR, Baseline, Identity, Outcome, Record, Series
 from trtgate.store.history import RunStatus, save_run
 
 TWO_CASES = ("resnet18-tensorrt_engine-fp16-b8-graph", "resnet50-tensorrt_engine-fp16-b8-graph")
@@ -25,6 +25,7 @@ H100 = Identity(
     cpu="AMD EPYC 9554",
     threads=16,
     python="3.12.3",
+    device_clock=LESS_EMPTY_PAIR,
 )
 
 

@@ -24,6 +24,9 @@ from trtgate.validation import first_problem, require_known_schema
 
 SCHEMA: Final = 1
 _RESTORE = "Restore the file or record it again."
+EVENT_PAIR: Final = "event pair"
+LESS_EMPTY_PAIR: Final = "event pair less an empty one"
+
 _SEEN: Final = " Seen: "
 
 
@@ -45,7 +48,8 @@ class _Frozen(BaseModel):
 class Identity(_Frozen):
     """Machine and stack of a measurement. Two results compare only where the fields that matter to them agree.
 
-    Every field is a string as its owner reports it, or None where the part is not there.
+    Every field is a string as its owner reports it, or None where the part is not there; the last says how device time
+    was read.
     """
 
     gpu: str | None = Field(description="GPU model as NVML names it")
@@ -60,6 +64,8 @@ class Identity(_Frozen):
     cpu: str
     threads: int
     python: str
+    # Its default is what every result was before this was told.
+    device_clock: Literal["event pair", "event pair less an empty one"] = EVENT_PAIR
 
     @property
     def folder(self) -> str:
@@ -142,6 +148,11 @@ class Environment(_Frozen):
     neighbours: tuple[int, ...] = Field(default=(), description="process ids of others on the GPU")
     discarded_blocks: int = Field(default=0, ge=0, description="blocks thrown away because the GPU was throttled")
     kept_blocks: int = Field(default=0, ge=0)
+    empty_pair_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="of device time: what two events with nothing between read, taken off each sample",
+    )
     host_bound: bool = Field(default=False, description="the device waited for the host although work was queued")
     host_bound_baselines: tuple[str, ...] = Field(default=(), description="baselines of which the same holds")
     steady: bool = Field(default=True, description="warm-up ended because medians were steady, not because time was up")

@@ -6,6 +6,7 @@ import pytest
 
 from trtgate.case import BackendName, Case, Quantity
 from trtgate.judge.comparability import differences, host_of, stack_differences
+from trtgate.record import EVENT_PAIR
 
 ENGINE, WRAPPER, EAGER = (
     Case.parse(f"resnet18-{backend}-fp16-b8-graph") for backend in ("tensorrt_engine", "torch_tensorrt", "eager")
@@ -52,3 +53,16 @@ def test_a_stack_is_what_counts_for_everything(h100, cpu_only):
     assert stack_differences(h100, h100.model_copy(update={"threads": 18, "torch_tensorrt": "2.12"})) == []
     assert stack_differences(h100, h100.model_copy(update={"driver": "590.1"})) == ["driver 580.159.04 and 590.1"]
     assert stack_differences(cpu_only, cpu_only.model_copy(update={"threads": 18})) == ["threads 2 and 18"]
+
+
+def test_device_times_of_two_readings_of_the_clock_do_not_compare_and_everything_else_does(h100, cpu_only):
+    before = h100.model_copy(update={"device_clock": EVENT_PAIR})
+    apart = ["device clock event pair and event pair less an empty one"]
+    assert differences(before, h100, Quantity.DEVICE, ENGINE) == apart
+    assert host_of(before, Quantity.DEVICE, ENGINE) == "device clock event pair"
+    for quantity in set(Quantity) - {Quantity.DEVICE}:
+        assert differences(before, h100, quantity, ENGINE) == []
+        assert host_of(before, quantity, ENGINE) == host_of(h100, quantity, ENGINE)
+    assert stack_differences(before, h100) == []
+    without_a_gpu = cpu_only.model_copy(update={"device_clock": EVENT_PAIR})
+    assert differences(without_a_gpu, cpu_only, Quantity.DEVICE, ENGINE) == []

@@ -35,7 +35,9 @@ class SimulatedGpu:
 
 
 class SimulatedTimer:
-    """The events of `trtgate.measure.timing.events.DeviceTimer` on a simulated GPU."""
+    """The events of `trtgate.measure.timing.events.DeviceTimer` on a simulated GPU, which take no time there."""
+
+    empty_pair_s = 0.0
 
     def __init__(self, gpu):
         self.gpu = gpu

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks import proof_of_clock
-from benchmarks.profiled_spans import spans_of
-from benchmarks.proof_of_clock import Agreement, HostCost
+from benchmarks.clock_agreement import Agreement
+from benchmarks.profiled_spans import Span, spans_of
+from benchmarks.runner_cost import HostCost
 from trtgate.errors import MeasurementError
 
 SPACER = "at::cuda::(anonymous namespace)::spin_kernel(long)"
@@ -32,7 +33,7 @@ def test_the_span_is_of_the_second_inference_behind_each_spacer():
         event("left over from before", -50, 10),
     ]
     trace = {"traceEvents": [*sample(5000), *noise, *sample(0)]}
-    assert spans_of(trace) == [(pytest.approx(100e-6), 3)] * 2
+    assert spans_of(trace) == [Span(pytest.approx(100e-6), 3, pytest.approx(2e-6))] * 2
 
 
 @pytest.mark.parametrize("drop", [1, 4])
@@ -61,7 +62,16 @@ def test_the_first_claim_needs_the_intervals_upper_bound_and_no_allocation(high,
     ("span_s", "error", "holds"), [(0.3e-3, 0.019, True), (0.3e-3, -0.021, False), (0.1e-3, 0.3, True)]
 )
 def test_the_second_claim_is_about_cases_that_are_long_enough(span_s, error, holds):
-    assert Agreement("case", span_s * (1 + error), span_s, error, 10, span_s).holds is holds
+    found = Agreement("case", span_s * (1 + error), span_s, error, 10, span_s, 2e-6, 0.0, 0.0)
+    assert found.holds is holds
+    assert found.holds_as_profiled is holds
+
+
+def test_what_the_profiler_adds_before_a_graph_is_not_the_clocks_and_is_told():
+    found = Agreement("case", 0.2056e-3, 0.2e-3, 0.028, 100, 0.19e-3, 7.5e-6, 5e-6, 0.0)
+    assert found.clock_error == pytest.approx(0.003)
+    assert found.holds
+    assert not found.holds_as_profiled
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trtgate.case import BackendName, Case, Execution, Quantity
-from trtgate.record import Identity
+from trtgate.record import LESS_EMPTY_PAIR, Identity
 
 _ALWAYS: Final = ("gpu", "architecture", "driver", "cuda", "tensorrt_flavour", "tensorrt", "torch")
 _HOST: Final = ("cpu", "threads", "onnxruntime")
@@ -27,6 +27,7 @@ _NAMES: Final = {
     "onnxruntime": "ONNX Runtime",
     "cpu": "CPU",
     "threads": "threads",
+    "device_clock": "device clock",
 }
 
 
@@ -35,7 +36,7 @@ def differences(a: Identity, b: Identity, quantity: Quantity, case: Case) -> lis
 
     GPU, driver, CUDA, TensorRT's flavour and version and torch always count. CPU, threads and ONNX Runtime count for
     rows that ran on a CPU and for quantities in which the host takes part, and so in the device time of a case that is
-    launched call by call; Torch-TensorRT for its own backend.
+    launched call by call; Torch-TensorRT for its own backend; how the device's clock was read for device time.
 
     Returns:
         One phrase a field that differs, such as ``driver 580.1 and 590.2``; empty when they compare.
@@ -54,9 +55,12 @@ def host_of(identity: Identity, quantity: Quantity, case: Case) -> str:
     On one stack (`Identity.folder`, which names what always counts) results of a case compare where this text agrees.
 
     Returns:
-        Such as ``CPU AMD EPYC 9554, threads 16, ONNX Runtime 1.32.0``; empty where nothing else matters.
+        Such as ``CPU AMD EPYC 9554, threads 16, ONNX Runtime 1.32.0``; empty where nothing else matters. Of the
+        device's clock only a reading other than today's is told.
     """
     fields = _beside(quantity, case, on_cpu=identity.gpu is None)
+    if identity.device_clock == LESS_EMPTY_PAIR:
+        fields = tuple(name for name in fields if name != "device_clock")
     return ", ".join(f"{_NAMES[name]} {_say(getattr(identity, name))}" for name in fields)
 
 
@@ -73,7 +77,8 @@ def _beside(quantity: Quantity, case: Case, *, on_cpu: bool) -> tuple[str, ...]:
     # What is launched call by call shows the host's pace even where the device's clock is read.
     launched = quantity is Quantity.DEVICE and case.execution is Execution.STREAM
     host = _HOST if on_cpu or launched or quantity in _HOST_BOUND else ()
-    return tuple(dict.fromkeys((*host, *_OF_A_BACKEND.get(case.backend, ()))))
+    clock = ("device_clock",) if quantity is Quantity.DEVICE and not on_cpu else ()
+    return tuple(dict.fromkeys((*host, *_OF_A_BACKEND.get(case.backend, ()), *clock)))
 
 
 def _say(value: str | int | None) -> str:

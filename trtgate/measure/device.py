@@ -16,7 +16,7 @@ from trtgate.backends.cuda_device import cuda_answer
 from trtgate.backends.host_cpu import cpu_model
 from trtgate.measure import nvml
 from trtgate.measure.neighbours import Neighbours, OwnMemory, neighbours
-from trtgate.record import Environment, Identity
+from trtgate.record import LESS_EMPTY_PAIR, Environment, Identity
 
 # Reasons that make a block worthless. Not among them: sw_power_cap, the steady state of a large GPU under a heavy
 # model. It follows from the model itself, so such blocks would be thrown away for ever, it holds candidate and
@@ -204,6 +204,7 @@ def identity() -> Identity:
         cpu=cpu_model(),
         threads=torch.get_num_threads(),
         python=platform.python_version(),
+        device_clock=LESS_EMPTY_PAIR,
     )
 
 

@@ -8,15 +8,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from trtgate.errors import MeasurementError
 from trtgate.measure.timing import events
 
 
 class Cuda:
-    """Spins at the given rates, one after the other; the last one stays."""
+    """Spins at the given rates, one after the other; the last one stays. Each event takes the device some time.
+
+    `late` says of how many queries the answer is that the device was there before the host, from the first one on.
+    """
+
+    event_s = 1.248e-6
 
     def __init__(self, *rates):
         self.rates = list(rates)
         self.now_s = 0.0
+        self.late = 0
         self.slept = []
         cuda = self
 
@@ -26,10 +33,12 @@ class Cuda:
 
             def record(self, stream):
                 assert stream is cuda.stream
+                cuda.now_s += cuda.event_s
                 self.at_s = cuda.now_s
 
             def query(self):
-                return False
+                cuda.late -= 1
+                return cuda.late >= 0
 
             def synchronize(self):
                 pass
@@ -56,19 +65,32 @@ def cuda(monkeypatch):
 
 def test_the_spacer_is_calibrated_at_the_fastest_clock_so_that_it_is_never_too_short(cuda):
     timer = events.CudaTimer(cuda.stream)
-    assert timer.cycles_per_s == pytest.approx(1.9e9)
+    assert timer.cycles_per_s == pytest.approx(1.9e9, rel=1e-3)
     cuda.slept.clear()
     timer.hold(2e-3)
-    assert cuda.slept == [pytest.approx(3_800_000, abs=1)]
+    assert cuda.slept == [pytest.approx(3_800_000, rel=1e-3)]
 
 
-def test_a_span_is_in_seconds(cuda):
+def test_a_span_is_in_seconds_and_without_what_the_events_take(cuda):
     timer = events.CudaTimer(cuda.stream)
     timer.start()
     cuda.now_s += 0.25e-3
     timer.stop()
     assert timer.elapsed_s() == pytest.approx(0.25e-3)
+    assert timer.empty_pair_s == pytest.approx(cuda.event_s)
     assert timer.started() is False
+
+
+def test_an_empty_pair_that_the_host_queued_too_late_is_not_its_measure(cuda):
+    cuda.late = 90
+    timer = events.CudaTimer(cuda.stream)
+    assert timer.empty_pair_s == pytest.approx(cuda.event_s)
+
+
+def test_a_host_that_is_always_too_late_cannot_measure(cuda):
+    cuda.late = 10_000
+    with pytest.raises(MeasurementError, match=r"longer than 0\.5 ms to queue two CUDA events"):
+        events.CudaTimer(cuda.stream)
 
 
 def test_the_flush_writes_twice_the_cache_and_allocates_once(cuda):

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from simulated_gpu import Kernels, SimulatedRunner, SimulatedTimer
 
 from trtgate.backends import cuda_device
 from trtgate.case import L2, Execution, Quantity
 from trtgate.errors import CaptureError, LostDeviceError, MeasurementError
 from trtgate.measure.device import Monitor
-from trtgate.measure.timing import Certainty, Participant, measure
+from trtgate.measure.timing import Certainty, Participant, measure, samplers
 from trtgate.policy import MeasureSettings
 
 QUICK = MeasureSettings(min_rounds=10, max_rounds=20, block_rounds=5, seconds=60, warmup_seconds=0.5)
@@ -133,3 +136,16 @@ def test_what_the_monitor_saw_is_in_the_environment(cpu_context, eager):
     timing = measure(participants, Quantity.LATENCY, QUICK, cpu_context, L2.WARM, unsure, 0, monitor=monitor)
     assert timing.environment.discarded_blocks == 1
     assert len(timing.samples_s["a"]) == 5 * timing.environment.kept_blocks
+
+
+def test_device_times_tell_what_an_empty_pair_read(gpu, gpu_context, monkeypatch):
+    timer = SimulatedTimer(gpu)
+    timer.empty_pair_s = 1.25e-6
+    monkeypatch.setattr(samplers, "timer_for", lambda stream: timer)
+    monkeypatch.setattr(samplers, "on_stream", lambda context: contextlib.nullcontext())
+    participants = {"a": called(SimulatedRunner(gpu, Kernels()))}
+    told = {}
+    for quantity in (Quantity.DEVICE, Quantity.LATENCY):
+        timing = measure(participants, quantity, QUICK, gpu_context, L2.WARM, unsure, 0, clock=gpu.clock)
+        told[quantity] = timing.environment.empty_pair_s
+    assert told == {Quantity.DEVICE: 1.25e-6, Quantity.LATENCY: None}

@@ -155,6 +155,9 @@ def _measured(
         environment = watch.environment(
             kept_blocks=rounds.kept_blocks, discarded_blocks=rounds.discarded_blocks, steady=steady
         )
+    # They share the stream's timer.
+    empty_pair_s = next(iter(samplers.values())).empty_pair_s
+    environment = environment.model_copy(update={"empty_pair_s": empty_pair_s})
     host_bound = frozenset(name for name, sampler in samplers.items() if sampler.host_bound)
     return Timing(rounds.samples_s, host_bound, failures, None, environment)
 

@@ -78,6 +78,10 @@ class Sampler:
         timer: events on the context's stream; by default the stream's own, calibrated once a process.
         clock: the host's clock.
 
+    Attributes:
+        name: of the runner.
+        empty_pair_s: of device time, what the clock reads where nothing is timed; every sample is without it.
+
     Raises:
         CaptureError: a graph was asked for and not captured.
         MeasurementError: the quantity does not exist here: device time or a cold L2 without a GPU, throughput with a
@@ -104,6 +108,7 @@ class Sampler:
         self._settings = settings
         self._context = context
         self._clock = clock
+        self.empty_pair_s = timer.empty_pair_s if timer is not None and quantity is Quantity.DEVICE else None
         self._method = _method(runner, quantity, settings, context, l2, timer, clock)
 
     @property
