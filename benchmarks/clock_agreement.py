@@ -18,7 +18,7 @@ from trtgate.policy import MeasureSettings
 
 MAX_SPAN_ERROR: Final = 0.02
 SHORTEST_SPAN_S: Final = 0.2e-3
-_SPACER_S: Final = 0.05  # long enough for launches that a profiler slows down
+_SPACER_S: Final = 0.15  # long enough for 350 launches that a profiler slows down
 _PROFILES: Final = 3
 
 
