@@ -164,7 +164,12 @@ def _prove(cases: Sequence[Case], options: argparse.Namespace) -> _Proof:
     """Both claims for each case: one that fails must not take the others with it."""
     proof = _Proof()
     context = BuildContext(torch.device("cuda"), torch.cuda.Stream(), options.cache, BuildStopwatch())
-    shortest_pause_s = shortest_graphs_pause(context, options.samples)
+    try:
+        shortest_pause_s = shortest_graphs_pause(context, options.samples)
+    except TrtgateError as error:
+        print(error, file=sys.stderr)
+        proof.failures = {case.id: str(error) for case in cases}
+        return proof
     for case in cases:
         print(f"{case.id} ...", file=sys.stderr)
         try:

@@ -13,6 +13,7 @@ from trtgate.gate.result import GateResult
 from trtgate.gate.sides import resolve
 from trtgate.judge.verdict import Verdict
 from trtgate.policy import Policy
+from trtgate.record import EVENT_PAIR
 
 CASES = ("resnet18-eager-fp16-b8-graph", "vit_b_16-eager-fp16-b8-graph")
 DEVICE = Quantity.DEVICE
@@ -198,6 +199,19 @@ def test_a_different_stack_is_what_two_environments_compare_and_is_said(evidence
     newer = h100.model_copy(update={"tensorrt": "1.6.1.120"})
     evidence.identify(HEAD, newer.model_dump(mode="json"))
     assert evidence.notes == ["tensorrt: 1.4.0.76 -> 1.6.1.120"]
+
+
+def test_device_times_that_two_sides_read_in_two_ways_are_not_compared(h100):
+    evidence = Evidence(Policy(), (DEVICE, Quantity.LATENCY, Quantity.PARITY))
+    evidence.identify(BASE, h100.model_copy(update={"device_clock": EVENT_PAIR}).model_dump(mode="json"))
+    evidence.identify(HEAD, h100.model_dump(mode="json"))
+    _survey(evidence)
+    for case in CASES:
+        assert evidence.decisions()[case, DEVICE].verdict is Verdict.INCOMPARABLE
+        assert "event pair less an empty one" in evidence.decisions()[case, DEVICE].reason
+        assert not evidence.is_open(case, DEVICE)
+        assert evidence.is_open(case, Quantity.LATENCY)
+    assert evidence.pairs_wanted() > 0
 
 
 def test_what_was_seen_of_the_device_is_told(evidence):

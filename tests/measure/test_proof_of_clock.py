@@ -26,6 +26,22 @@ def sample(at, *, gap=2.0):
     return events
 
 
+def _agreement(span_s, error, added_s=0.0, unprofiled_s=None):
+    return Agreement(
+        case="case",
+        device_s=span_s * (1 + error),
+        span_s=span_s,
+        error=error,
+        kernels=10,
+        unprofiled_s=span_s if unprofiled_s is None else unprofiled_s,
+        pause_s=4e-6 + added_s,
+        added_s=added_s,
+        unexplained_s=0.0,
+        empty_pair_s=3e-6,
+        shortest_pause_s=4e-6,
+    )
+
+
 def test_the_span_is_of_the_second_inference_behind_each_spacer():
     noise = [
         event("cudaLaunchKernel", 1.0, 5.0, "cuda_runtime"),
@@ -62,16 +78,22 @@ def test_the_first_claim_needs_the_intervals_upper_bound_and_no_allocation(high,
     ("span_s", "error", "holds"), [(0.3e-3, 0.019, True), (0.3e-3, -0.021, False), (0.1e-3, 0.3, True)]
 )
 def test_the_second_claim_is_about_cases_that_are_long_enough(span_s, error, holds):
-    found = Agreement("case", span_s * (1 + error), span_s, error, 10, span_s, 2e-6, 0.0, 0.0)
+    found = _agreement(span_s=span_s, error=error)
     assert found.holds is holds
     assert found.holds_as_profiled is holds
 
 
 def test_what_the_profiler_adds_before_a_graph_is_not_the_clocks_and_is_told():
-    found = Agreement("case", 0.2056e-3, 0.2e-3, 0.028, 100, 0.19e-3, 7.5e-6, 5e-6, 0.0)
+    found = _agreement(span_s=0.2e-3, error=0.028, added_s=5e-6)
     assert found.clock_error == pytest.approx(0.003)
     assert found.holds
     assert not found.holds_as_profiled
+
+
+def test_what_a_graph_also_takes_without_a_profiler_is_not_the_profilers():
+    found = _agreement(span_s=0.2e-3, error=0.5, added_s=100e-6, unprofiled_s=0.3e-3)
+    assert found.clock_error == pytest.approx(0)
+    assert not found.holds
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")

@@ -49,7 +49,7 @@ def database(postgres):
     import psycopg
 
     with psycopg.connect(postgres) as session:
-        session.execute("DROP TABLE IF EXISTS trtgate_points, trtgate_points_2, trtgate_points_3")
+        session.execute("DROP TABLE IF EXISTS trtgate_points, trtgate_points_2, trtgate_points_3, trtgate_points_4")
     return postgres
 
 

@@ -45,7 +45,7 @@ def _questions(store):
 def test_a_store_that_knows_no_hosts_is_refused_and_its_runs_can_be_added_again(written_by, saved):
     location = written_by(1)
     for ask in _questions(open_store(location)):
-        with pytest.raises(RecordError, match=r"has store layout 1, which does not tell hosts apart.*--ingest"):
+        with pytest.raises(RecordError, match=r"has store layout 1, which keeps less apart.*--ingest"):
             ask()
     store = open_store(location, create=True)
     assert store.ingest([saved]) == 1
@@ -57,6 +57,6 @@ def test_a_store_of_a_newer_release_is_neither_read_nor_written(written_by, save
     location = written_by(LAYOUT + 1)
     store = open_store(location)
     for ask in [*_questions(store), lambda: store.ingest([saved])]:
-        with pytest.raises(RecordError, match=r"has store layout 3; this release reads up to 2\..*newer") as caught:
+        with pytest.raises(RecordError, match=r"has store layout 4; this release reads up to 3\..*newer") as caught:
             ask()
         assert "secret" not in str(caught.value)

@@ -68,7 +68,7 @@ def test_a_run_is_taken_once_also_after_its_acceptance(store, runs):
 
 def test_names_are_values_and_never_sql(store, runs):
     store.ingest(runs)
-    for text in ("'; DROP TABLE trtgate_points_2; --", "x' OR '1'='1", "%", "\\"):
+    for text in ("'; DROP TABLE trtgate_points_3; --", "x' OR '1'='1", "%", "\\"):
         assert _plain(store, text) == []
     assert len(_plain(store)) == 3
 
@@ -100,7 +100,7 @@ def test_a_damaged_parquet_file_is_named(runs, tmp_path):
 
 
 def test_a_foreign_parquet_file_is_refused(tmp_path):
-    folder = tmp_path / "layout=2" / "stack=x"
+    folder = tmp_path / "layout=3" / "stack=x"
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), folder / "a.parquet")
     with pytest.raises(RecordError, match="without the column"):

@@ -14,7 +14,7 @@ from trtgate.gate.plan import AA, BASE, CHANGE, HEAD, TWIN, builds_differ
 from trtgate.gate.stated import Stated
 from trtgate.judge.environment import environment_valid, repeats_well
 from trtgate.judge.pairs import log_ratio
-from trtgate.judge.presence import judge_absence, judge_disturbed, judge_skipped
+from trtgate.judge.presence import judge_absence, judge_clocks, judge_disturbed, judge_skipped
 from trtgate.judge.sequential import NeedMore, Sequential
 from trtgate.judge.verdict import Decision, Verdict
 from trtgate.policy import Policy
@@ -99,6 +99,7 @@ class Evidence:
         Returns:
             Whether any case can be run by either side.
         """
+        clocks = judge_clocks({one.device_clock for one in self.identities.values()})
         for case in base:
             if base[case] and head[case]:
                 if case in owed:
@@ -112,6 +113,8 @@ class Evidence:
                 for quantity in self.paired:
                     self._ratios[CHANGE][case, quantity] = []
                     self._ratios[AA][case, quantity] = []
+                if clocks is not None and Quantity.DEVICE in self.timed:
+                    self._settle_row((case, Quantity.DEVICE), clocks)
             else:
                 self._settle(case, absence)
         return not all(base[case] and head[case] for case in base)
@@ -201,9 +204,9 @@ class Evidence:
         wanting = {key[0] for key, answer in self._answers().items() if isinstance(answer, NeedMore)}
         return [case for case in self._cases if case in wanting or self._builds_wanted(case)]
 
-    def is_open(self, case: str) -> bool:
-        """Whether a case is still to be measured."""
-        return case in self._cases
+    def is_open(self, case: str, quantity: Quantity | None = None) -> bool:
+        """Whether a case, or a timed quantity of it, is still to be measured."""
+        return case in self._cases and (quantity is None or (case, quantity) in self._ratios[CHANGE])
 
     def pairs_wanted(self) -> int:
         """Pairs of processes that the judge still wants, 0 when everything is decided."""

@@ -183,7 +183,7 @@ class Session:
             if crews[0].pair == 0:
                 self._check_imports(crews[0])
             for crew, contest in itertools.product(crews, contests):
-                if contest.quantity in evidence.timed and evidence.is_open(contest.case):
+                if contest.quantity in evidence.timed and evidence.is_open(contest.case, Quantity(contest.quantity)):
                     self._take(crew, contest)
             for_each_member(crews, functools.partial(_drop, contests))
         self._meet(crews)

@@ -169,7 +169,7 @@ def _apart(old: Record, new: Record) -> Decision | None:
     found = differences(old.identity, new.identity, new.quantity, Case.parse(new.case))
     if not found:
         return None
-    return Decision(Verdict.INCOMPARABLE, "identity", f"Machine or stack differ: {'; '.join(found)}.")
+    return Decision(Verdict.INCOMPARABLE, "identity", f"Machine, stack or clock differ: {'; '.join(found)}.")
 
 
 def _noisy_change(old: Record, new: Record, settings: JudgeSettings) -> Decision | _Change:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from trtgate.judge.verdict import Decision, Verdict
 
 
@@ -27,6 +29,14 @@ def judge_absence(base_problem: str, head_problem: str) -> Decision | None:
 def judge_skipped(problem: str) -> Decision:
     """Judge a case that was asked for and that neither side can run here."""
     return Decision(Verdict.INVALID, "skipped", f"It was asked for, and neither side can run it here: {problem}")
+
+
+def judge_clocks(readings: Collection[str]) -> Decision | None:
+    """Judge device times of sides whose clocks were read in these ways; None where it is one, and they compare."""
+    if len(readings) <= 1:
+        return None
+    reason = f"The sides read device time in two ways: {' and '.join(sorted(readings))}."
+    return Decision(Verdict.INCOMPARABLE, "clock", reason)
 
 
 def judge_disturbed(problem: str) -> Decision:

@@ -3,7 +3,8 @@
 Each layout has a place of its own, a folder or a table, so that releases that write another never mix with it:
 
 1. without hosts: times of different hosts stood in one history, whose steps were blamed on commits;
-2. a ``host`` column, by which histories are kept apart.
+2. a ``host`` column, by which histories are kept apart;
+3. the host tells of device times which reading of the clock they are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from trtgate.errors import RecordError, StorageError
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 
 
 def require_readable(found: Collection[int], place: str) -> None:
@@ -32,7 +33,7 @@ def require_readable(found: Collection[int], place: str) -> None:
         raise StorageError(f"{place} holds no trtgate records.", "Fill it with 'trtgate trend --ingest'.")
     if LAYOUT not in found:
         raise RecordError(
-            f"{place} has store layout {max(found)}, which does not tell hosts apart; this release reads {LAYOUT}.",
+            f"{place} has store layout {max(found)}, which keeps less apart; this release reads {LAYOUT}.",
             "Add the runs again with 'trtgate trend --ingest'; what is there stays as it is.",
         )
 

@@ -45,7 +45,7 @@ class ParquetStore:
     """A folder of Parquet files.
 
     Args:
-        folder: holds ``layout=2/stack=<name>/<digest>.parquet``.
+        folder: holds ``layout=3/stack=<name>/<digest>.parquet``.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The number is that of the layout: a table of each, as there is a folder of each among Parquet files.
 _TABLE: LiteralString = """
-    CREATE TABLE IF NOT EXISTS trtgate_points_2 (
+    CREATE TABLE IF NOT EXISTS trtgate_points_3 (
         stack text NOT NULL,
         case_id text NOT NULL,
         quantity text NOT NULL,
@@ -37,14 +37,14 @@ _TABLE: LiteralString = """
         record text NOT NULL,
         PRIMARY KEY (run_digest, case_id, quantity)
     );
-    CREATE INDEX IF NOT EXISTS trtgate_points_2_series ON trtgate_points_2 (case_id, quantity, stack, recorded_at);
+    CREATE INDEX IF NOT EXISTS trtgate_points_3_series ON trtgate_points_3 (case_id, quantity, stack, recorded_at);
 """
 # COPY knows no ON CONFLICT: rows land in a temporary table first, and a run that is known already adds nothing.
-_STAGE: LiteralString = "CREATE TEMP TABLE stage (LIKE trtgate_points_2 INCLUDING DEFAULTS) ON COMMIT DROP"
-_MERGE: LiteralString = "INSERT INTO trtgate_points_2 SELECT * FROM stage ON CONFLICT DO NOTHING"
+_STAGE: LiteralString = "CREATE TEMP TABLE stage (LIKE trtgate_points_3 INCLUDING DEFAULTS) ON COMMIT DROP"
+_MERGE: LiteralString = "INSERT INTO trtgate_points_3 SELECT * FROM stage ON CONFLICT DO NOTHING"
 _SERIES: LiteralString = """
     SELECT stack, case_id, quantity, host, median, commit_id
-    FROM trtgate_points_2
+    FROM trtgate_points_3
     WHERE outcome = 'measured' AND median > 0
       AND (%(case)s::text IS NULL OR case_id = %(case)s) AND (%(quantity)s::text IS NULL OR quantity = %(quantity)s)
     ORDER BY stack COLLATE "C", case_id COLLATE "C", quantity COLLATE "C", host COLLATE "C",
@@ -53,7 +53,7 @@ _SERIES: LiteralString = """
 _SUMMARY: LiteralString = """
     SELECT stack, count(*), count(*) FILTER (WHERE outcome = 'measured'), count(DISTINCT case_id),
            count(DISTINCT commit_id), min(recorded_at), max(recorded_at)
-    FROM trtgate_points_2 GROUP BY stack ORDER BY stack COLLATE "C"
+    FROM trtgate_points_3 GROUP BY stack ORDER BY stack COLLATE "C"
 """
 _LAYOUTS: LiteralString = """
     SELECT relname FROM pg_class
