@@ -56,3 +56,13 @@ def test_a_search_that_was_cut_off_says_so():
         "n", "Relu", tensor("y", 0.5), (), masking=(Masking("m", "MatMul", tensor("x", 0.0)),), cut_off=True
     )
     assert any("Other tensors of the fusion were not tried" in line for line in sentences(culprit, "CASE", 1e-2))
+
+
+def test_a_search_that_was_stopped_tells_what_is_known():
+    wrong = tensor("view", 0.2)
+    found = Bisection(None, (tensor("logits", 0.2),), {"view": wrong}, 4, stopped_at=wrong)
+    words = Words("CASE", 1e-2, {0: found}, None, "", ())
+    text = words.as_text()
+    assert text.startswith("CASE: the search was stopped after 4 runs. So far 'view' FLOAT16")
+    assert "the fault is in what makes this tensor, or before it" in text
+    assert json.loads(words.as_json())["stopped_at"]["tensor"] == "view"

@@ -1,5 +1,6 @@
 """Candidates that answer differently from run to run, as engines do that are built again for what they are to show."""
 
+from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
@@ -11,6 +12,7 @@ from test_bisect import DEPTH, Faulty, FaultyFusion, chain
 from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.measure.bisect import bisect
 from trtgate.measure.bisect_search import spread
+from trtgate.measure.bisect_watch import Doing, unwatched
 
 INPUTS = {"t0": np.random.default_rng(4).standard_normal((4, 16)).astype(np.float32)}
 
@@ -82,6 +84,75 @@ def test_a_fusion_of_many_tensors_is_told_and_that_the_search_was_cut_off(model,
 def test_the_number_of_runs_grows_as_the_logarithm(model, at_once):
     assert found_by(model, Faulty(model, "w9", INPUTS), at_once=at_once).probes <= 12
     assert found_by(model, FaultyFusion(model, "w9", INPUTS, ["m9"]), at_once=at_once).probes <= 16
+
+
+def test_what_took_the_fault_away_is_left_for_last_where_the_search_goes_on():
+    """Twenty in the middle of a long model: each is a run, and was tried again for each of those behind it."""
+    nodes = [helper.make_node("Neg", [f"u{i}" if i else "x"], [f"u{i + 1}"], name=f"n{i}") for i in range(239)]
+    wrong, masking = {f"u{i}" for i in range(174, 240)}, {f"u{i}" for i in range(154, 174)}
+
+    class Candidate:
+        def values(self, tensors):
+            faulty = wrong if masking.isdisjoint(tensors) else ()
+            return iter([(name, np.full(4, 1.5 if name in faulty else 1.0)) for name in tensors])
+
+    class Reference:
+        def values(self, tensors):
+            return iter([(name, np.ones(4)) for name in tensors])
+
+    found = bisect(of(nodes, outputs=("u239",)), Candidate(), Reference(), limit=1e-3)
+    assert found.culprit.output.tensor == "u174"
+    assert found.probes <= 60  # 256 where each is tried again
+
+
+def test_what_takes_the_fault_of_another_tensor_away_is_not_blamed_unseen(model):
+    """m9 takes the fault away beside the output; beside t10, which is wrong too, it is wrong itself."""
+    wrong, right = with_faults(model, "w9"), with_faults(model)
+    hides = {"m9", f"t{DEPTH}"}
+    choose = Choice(lambda run, shown: right if hides <= shown and "t10" not in shown else wrong)
+    for at_once in (1, 3, 16):
+        found = found_by(model, choose, at_once=at_once)
+        assert (found.culprit.node, found.culprit.masking) == ("product9", ())
+
+
+def test_each_run_is_told_before_it_starts(model):
+    told, running = [], []
+
+    @contextmanager
+    def watch(run):
+        told.append(run)
+        running.append(run.number)
+        yield
+        running.pop()
+
+    class Watched(FaultyFusion):
+        def values(self, tensors):
+            assert running == [told[-1].number]
+            assert len(tensors) == told[-1].shown
+            return super().values(tensors)
+
+    found = found_by(model, Watched(model, "w9", INPUTS, ["m9"]), watch=watch)
+    assert [run.number for run in told] == list(range(1, found.probes + 1))
+    assert told[0].doing == "looking at the model's outputs"
+    assert {run.doing for run in told[1:]} >= {Doing.NARROWING, Doing.ASKING, Doing.REPEATING}
+
+
+def test_the_callers_own_input_takes_no_run(model):
+    told = []
+    found = found_by(model, Faulty(model, "w0", INPUTS), watch=lambda run: told.append(run) or unwatched(run))
+    assert [one.tensor for one in found.culprit.inputs] == ["t0"]
+    assert found.probes == len(told)
+
+
+@pytest.mark.parametrize("allowed", [1, 2, 4])
+def test_a_search_that_is_stopped_tells_the_first_wrong_tensor_so_far(model, allowed):
+    candidate = Faulty(model, "w9", INPUTS)
+    found = found_by(model, candidate, at_once=1, max_runs=allowed)
+    assert (found.culprit, found.unstable, found.probes) == (None, "", allowed)
+    assert found.stopped_at.wrong(1e-3)
+    wrong = [one.tensor for one in found.seen.values() if one.wrong(1e-3)]
+    assert found.stopped_at.tensor == wrong[-1]
+    assert found_by(model, candidate, at_once=1, max_runs=99).stopped_at is None
 
 
 def test_a_run_in_which_another_tensor_is_wrong_counts(model):

@@ -107,6 +107,13 @@ def test_a_case_that_parity_cannot_judge_is_searched_all_the_same(bisected):
     assert "Parity cannot judge this case: Plain PyTorch's 'small' at fp16 is itself" in printed
 
 
+def test_a_search_that_is_stopped_is_inconclusive(bisected):
+    code, printed = bisected("--max-runs", "1", loud=2)
+    assert code == 3
+    assert "the search was stopped after 1 runs" in printed
+    assert main(["bisect", CASE, "--max-runs", "0"]) == 2
+
+
 @pytest.mark.parametrize("limit", ["nan", "inf", "0", "-1"])
 def test_a_limit_that_is_no_limit_is_refused(capsys, limit):
     assert main(["bisect", CASE, f"--limit={limit}"]) == 2

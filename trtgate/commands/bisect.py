@@ -19,6 +19,7 @@ from trtgate.backends.onnxruntime_intermediates import OnnxRuntimeTensors
 from trtgate.backends.trt_debug import TensorRTTensors
 from trtgate.case import BackendName, Case, Precision
 from trtgate.commands import bisect_words
+from trtgate.commands.bisect_progress import Progress
 from trtgate.commands.shared import add_policy, file_that_was_named, policy_of
 from trtgate.errors import UnsupportedCaseError, UsageError
 from trtgate.measure.bisect import Bisection, bisect
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--at-once", type=int, default=16, metavar="N", help="tensors shown in one run; default: 16")
     parser.add_argument(
+        "--max-runs", type=int, metavar="N", help="runs of the engine on one batch; default: as many as it takes"
+    )
+    parser.add_argument(
         "--show",
         choices=("auto", "debug", "outputs"),
         default="auto",
@@ -64,8 +68,8 @@ def run(args: argparse.Namespace) -> str | None:
     """Search and print.
 
     Returns:
-        ``regression`` where a tensor is wrong; ``inconclusive`` where one is in one build and not in the next, or none
-        is, and parity fails or cannot judge the case; else None.
+        ``regression`` where a tensor is wrong; ``inconclusive`` where one is in one build and not in the next, the
+        runs that were allowed are used up, or none is wrong, and parity fails or cannot judge the case; else None.
 
     Raises:
         TrtgateError: the case cannot be bisected here; the message says why and what to do.
@@ -74,9 +78,13 @@ def run(args: argparse.Namespace) -> str | None:
         raise UsageError(
             f"--at-once is {args.at_once} and --limit is {args.limit}.", "Give a whole number and a limit above 0."
         )
+    if args.max_runs is not None and args.max_runs < 1:
+        raise UsageError(f"--max-runs is {args.max_runs}.", "Give a whole number above 0.")
     if args.seed is not None and not 0 <= args.seed < _SEEDS:
         raise UsageError(f"--seed is {args.seed}.", f"Give a whole number from 0 to {_SEEDS - 1}.")
     settings = policy_of(args.policy)
+    progress = Progress()
+    progress.doing(f"preparing {args.target}: its ONNX file, and what parity allows")
     target = _target(args, settings)
     limit = args.limit or target.limit
     seeds = range(settings.parity.batches) if args.seed is None else (args.seed,)
@@ -84,29 +92,33 @@ def run(args: argparse.Namespace) -> str | None:
     found: dict[int, Bisection] = {}
     notes: dict[str, None] = {}
     for seed in seeds:
-        found[seed], note = _search(args, target, model, limit, seed)
+        found[seed], note = _search(args, target, model, limit, seed, progress)
         notes |= {note: None} if note else {}
         if _is_wrong(found[seed]):
             break
+    last = found[seed]
+    parity = None
+    if not _is_wrong(last) and target.prove is not None:
+        progress.doing(f"proving {args.target}")
+        parity = target.prove()
+    progress.finished()
     told = [f"{note} Outputs were added to the network instead." for note in notes]
     for note in told:
         print(note, file=sys.stderr)
-    last = found[seed]
-    parity = target.prove() if not _is_wrong(last) and target.prove is not None else None
     words = bisect_words.Words(args.target, limit, found, parity, target.unproven, told)
     print(words.as_json() if args.json else words.as_text())
     if last.culprit is not None:
         return "regression"
     failed = parity is not None and not parity.passed
-    return "inconclusive" if last.unstable or target.unproven or failed else None
+    return "inconclusive" if _is_wrong(last) or target.unproven or failed else None
 
 
 def _is_wrong(found: Bisection) -> bool:
-    return found.culprit is not None or bool(found.unstable)
+    return found.culprit is not None or bool(found.unstable) or found.stopped_at is not None
 
 
 def _search(
-    args: argparse.Namespace, target: Target, model: Any, limit: float, seed: int
+    args: argparse.Namespace, target: Target, model: Any, limit: float, seed: int, progress: Progress
 ) -> tuple[Bisection, str | None]:
     """What one batch shows, and why TensorRT's debug tensors were given up, if they were."""
     types = {value.name: _TORCH_TYPES.get(value.type.tensor_type.elem_type) for value in model.graph.input}
@@ -124,6 +136,8 @@ def _search(
             ),
             limit=limit,
             at_once=args.at_once,
+            watch=progress.watch(seed),
+            max_runs=args.max_runs,
         )
     return found, candidate.without_debug if isinstance(candidate, TensorRTTensors) else None
 

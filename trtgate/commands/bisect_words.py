@@ -58,6 +58,7 @@ class Words:
             "worst": self._worst,
             "culprit": None if last.culprit is None else _culprit(last.culprit),
             "unstable": last.unstable,
+            "stopped_at": None if last.stopped_at is None else asdict(last.stopped_at),
             "outputs": [asdict(one) for one in last.outputs],
             "tensors": len(last.seen),
             "compared": [asdict(one) for one in last.seen.values()],
@@ -72,11 +73,17 @@ class Words:
     def as_text(self) -> str:
         """Everything, for a person."""
         last, seed = self._last, list(self.found)[-1]
-        if last.culprit is None and not last.unstable:
+        if last.culprit is None and not last.unstable and last.stopped_at is None:
             return "\n".join(self._nothing_found())
         compared = f"{len(last.seen)} tensors of seed {seed} were compared in {last.probes} runs. {_DISTURBANCE}"
         if last.culprit is not None:
             return "\n".join([*sentences(last.culprit, self.target, self.limit), compared])
+        if last.stopped_at is not None:
+            return (
+                f"{self.target}: the search was stopped after {last.probes} runs. So far "
+                f"{_described(last.stopped_at)}: the fault is in what makes this tensor, or before it. Allow more runs "
+                f"with --max-runs.\n{compared}"
+            )
         return (
             f"{self.target}: '{last.unstable}' was wrong in one build of the engine and right in the next, with "
             "nothing else shown: builds of it differ, and this search cannot tell where. Run it again, or compare two "

@@ -13,6 +13,7 @@ from rich.console import Console
 from trtgate import policy as policies
 from trtgate.artefacts import make_cache
 from trtgate.case import Case, Quantity
+from trtgate.commands.shared import say
 from trtgate.errors import EnvironmentInvalidError, NothingComparedError, StorageError, UnknownValueError, UsageError
 from trtgate.gate import plan, sides
 from trtgate.gate.folder import TREES, gate_folder
@@ -80,7 +81,7 @@ def _judge(args: argparse.Namespace) -> GateOutcome:
         base = sides.resolve(args.base, plan.BASE, scratch / TREES, here)
         head = sides.resolve(args.head, plan.HEAD, scratch / TREES, here)
         if alike := sides.same_code(base, head):
-            _say(alike)  # before the minutes that it takes
+            say(alike)  # before the minutes that it takes
         policy, head_policy = _policies(args.policy, base, head, here)
         _set_up((base, head), policy.gate.setup)
         device = _device() if args.device == "auto" else args.device
@@ -98,12 +99,12 @@ def _judge(args: argparse.Namespace) -> GateOutcome:
                 logs=cache / "gate_logs" / scratch.name,
                 crews=policy.gate.crews_at_once,
             ),
-            say=_say,
+            say=say,
             asked=frozenset(args.case or (*policy.gate.cases, *head_policy.gate.cases)),
             samples=SampleFile.added_to(args.samples.absolute()) if args.samples else None,
             seed=args.seed,
         )
-        with whole_gpu(_gpu(device), _say):
+        with whole_gpu(_gpu(device), say):
             result = session.run()
     outcome = result.outcome(policy.judge)
     lost = session.samples_lost
@@ -206,10 +207,3 @@ def _device() -> str:
             "Mend that, or gate on the CPU with '--device cpu'.",
         )
     return "cpu"
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    else:
-        print(text, file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -65,3 +66,18 @@ def file_that_was_named() -> Iterator[None]:
         yield
     except (InspectionError, PlanError) as error:
         raise UsageError(error.problem, error.fix) from None
+
+
+def say(text: str) -> None:
+    """What a command is doing, on the standard error: rewritten on a terminal, a line elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def say_last(text: str) -> None:
+    """The last of what a command was doing; it stays on a terminal, and what follows begins a line."""
+    say(text)
+    if sys.stderr.isatty():
+        print(file=sys.stderr, flush=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 from trtgate.errors import InspectionError
 from trtgate.measure.ancestry import Ancestry
-from trtgate.measure.bisect_search import Culprit, Search, UnstableError
+from trtgate.measure.bisect_search import Culprit, OutOfRunsError, Search, UnstableError
+from trtgate.measure.bisect_watch import Doing, Watch, unwatched
 from trtgate.measure.tensor_error import TensorError, Tensors
 
 
@@ -27,6 +28,8 @@ class Bisection:
         seen: errors of all tensors that were compared.
         probes: how many times the candidate was run.
         unstable: a tensor that was wrong in one run and right in the next that showed it alone; empty where none was.
+        stopped_at: the wrong tensor nearest to the inputs, where the search needed more runs than it was allowed; else
+            None.
     """
 
     culprit: Culprit | None
@@ -34,9 +37,19 @@ class Bisection:
     seen: dict[str, TensorError] = field(default_factory=dict)
     probes: int = 0
     unstable: str = ""
+    stopped_at: TensorError | None = None
 
 
-def bisect(model: Any, candidate: Tensors, reference: Tensors, *, limit: float, at_once: int = 16) -> Bisection:
+def bisect(
+    model: Any,
+    candidate: Tensors,
+    reference: Tensors,
+    *,
+    limit: float,
+    at_once: int = 16,
+    watch: Watch = unwatched,
+    max_runs: int | None = None,
+) -> Bisection:
     """Find the first node whose output is wrong although its inputs are right.
 
     Args:
@@ -45,23 +58,27 @@ def bisect(model: Any, candidate: Tensors, reference: Tensors, *, limit: float, 
         reference: the same graph, computed in a wider type.
         limit: relative L2 error that rounding explains.
         at_once: tensors that are shown in one run of the candidate, besides the model's outputs.
+        watch: is told of each run of the candidate before it starts, and entered while it lasts.
+        max_runs: end without an answer rather than run the candidate more often, at least 1; any number without it.
 
     Raises:
         InspectionError: the candidate shows none of the model's outputs.
     """
     graph = Ancestry(model)
-    search = Search(graph, candidate, reference, limit)
-    found = search.compare(graph.outputs)
+    search = Search(graph, candidate, reference, limit, watch, max_runs)
+    found = search.compare(graph.outputs, Doing.LOOKING)
     outputs = tuple(found.values())
     if not outputs:
         raise InspectionError(
             "The candidate shows none of the model's outputs.", "Check that it was built from the same ONNX file."
         )
     wrong = [one.tensor for one in outputs if one.wrong(limit)]
-    culprit, unstable = None, ""
+    culprit, unstable, stopped_at = None, "", None
     if wrong:
         try:
             culprit = search.culprit(min(wrong, key=graph.position), at_once)
         except UnstableError as error:
             (unstable,) = error.args
-    return Bisection(culprit, outputs, search.seen, search.probes, unstable)
+        except OutOfRunsError:
+            stopped_at = search.earliest_wrong()
+    return Bisection(culprit, outputs, search.seen, search.probes, unstable, stopped_at)
