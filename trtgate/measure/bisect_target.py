@@ -23,6 +23,7 @@ from trtgate.backends.cuda_device import cuda_answer
 from trtgate.case import BackendName, Case, Precision
 from trtgate.errors import ParityError, UsageError
 from trtgate.measure import parity
+from trtgate.measure.kept_reference import kept_reference
 from trtgate.measure.onnx_skeleton import load_skeleton
 from trtgate.measure.optimisation_run import micro_of
 from trtgate.measure.workplace import build_context, workload_of
@@ -97,7 +98,7 @@ def target_of_case(case: Case, cache: Path, settings: policy.Policy) -> Target:
         return dict(zip(workload.input_names, workload.inputs(case.batch, case.sequence, seed), strict=True))
 
     try:
-        reference = parity.reference(workload, case, settings.parity, context)
+        reference = kept_reference(workload, case, settings.parity, context)
     except ParityError as error:
         # The search compares with the same graph in float32, which needs no reference of parity's.
         return Target(exported, case.backend, case.precision, inputs, widest, unproven=str(error))
