@@ -88,7 +88,7 @@ def _export(workload: Workload, case: Case, precision: Precision, cache: Path, s
     sequence = workload.checked_sequence(case.batch, case.sequence)
     key = artefacts.key(
         recipe=_RECIPE,
-        fingerprint=workload.fingerprint,
+        fingerprint=workload.model_key,
         precision=precision,
         batch=case.batch,
         sequence=sequence,

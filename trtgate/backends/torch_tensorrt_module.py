@@ -72,7 +72,7 @@ def compiled(
     settings = _settings(case.precision)
     key: dict[str, object] = {
         "recipe": [artefacts.digest(Path(__file__)), *precision.code()],
-        "workload": workload.fingerprint,
+        "workload": workload.model_key,
         "shape": case.shape,
         "precision": case.precision.value,
         "torch": torch.__version__,

@@ -47,7 +47,7 @@ def _key(workload: Workload, case: Case, settings: ParitySettings, context: Buil
     return artefacts.key(
         # A mended one must not be proven by what the broken one left.
         recipe=[artefacts.digest(Path(references.__file__)), *precision.code()],
-        fingerprint=workload.fingerprint,
+        fingerprint=workload.model_key,
         case=reference_key(case),
         settings=settings.model_dump(mode="json"),
         quantised=_quantised(workload, case, context) if case.precision.quantised else None,

@@ -172,7 +172,7 @@ class _Group:
     @classmethod
     def of(cls, workload: Workload, case: Case, settings: ParitySettings, context: BuildContext) -> _Group:
         return cls(
-            workload.fingerprint,
+            workload.model_key,
             case.shape,
             settings.batches,
             settings.evaluation_examples,

@@ -83,7 +83,7 @@ def quantise(
     key = artefacts.key(
         recipe=_RECIPE,
         model=artefacts.digest(onnx_path),
-        workload=workload.fingerprint,
+        workload=workload.model_key,
         precision=case.precision,
         batch=case.batch,
         sequence=case.sequence,

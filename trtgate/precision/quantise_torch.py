@@ -105,7 +105,7 @@ def cache_key(
     tokens = workload.checked_sequence(1, sequence)
     return {
         "recipe": _RECIPE,
-        "workload": workload.fingerprint,
+        "workload": workload.model_key,
         "precision": precision.value,
         "sequence": tokens,
         "calibration": {**spec.to_json(), "data_sha256": calibration.collect(workload, spec, tokens).sha256},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from trtgate.errors import UsageError
@@ -20,7 +21,8 @@ class Workload(ABC):
         output_names: one name an output.
         has_sequence: whether inputs have a token dimension.
         default_sequence: tokens an input where the case does not say; None without the dimension.
-        fingerprint: changes whenever weights or architecture change; part of every cache key.
+        fingerprint: changes whenever weights or architecture change; part of every cache's key.
+        model_key: what caches know the model by: the fingerprint and what can be seen of the module itself.
     """
 
     name: str
@@ -33,6 +35,26 @@ class Workload(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Digest of what determines the module: name, seed, weights' origin, library version."""
+
+    @property
+    def model_key(self) -> str:
+        """The fingerprint, and a digest of the module's structure, weights and source files.
+
+        A fingerprint that was not changed with the model would otherwise find the exports, engines and references of
+        the old one, which agree with each other.
+        """
+        return f"{self.fingerprint} {self._module_digest}".rstrip()
+
+    @cached_property
+    def _module_digest(self) -> str:
+        """Empty where the module cannot be made: what is built from it fails, with its own words."""
+        from trtgate.workloads.module_digest import digest_of  # which needs torch
+
+        try:
+            module = self.module()
+        except Exception:  # noqa: BLE001 - the project's own code, which may raise anything
+            return ""
+        return digest_of(module)
 
     @abstractmethod
     def module(self) -> torch.nn.Module:

@@ -71,6 +71,11 @@ class SimpleCNNWorkload(Workload):
         """Digest of the trained weights."""
         return artefacts.key(workload=self.name, recipe=_RECIPE, weights=weights.digest(self.module()))
 
+    @property
+    def model_key(self) -> str:
+        """The fingerprint, which has the weights and the recipe in it already."""
+        return self.fingerprint
+
     @torch.inference_mode(False)
     def module(self) -> nn.Module:
         """The trained network: float32, on the CPU, in eval mode, without gradients.

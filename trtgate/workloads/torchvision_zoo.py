@@ -66,6 +66,11 @@ class TorchvisionModel(Workload):
         digest = weights.digest(self.module()) if self._pretrained else self._conditioning()[1]
         return artefacts.key(workload=self.name, weights=digest, torchvision=torchvision.__version__)
 
+    @property
+    def model_key(self) -> str:
+        """The fingerprint, which has the weights and the recipe in it already."""
+        return self.fingerprint
+
     @torch.inference_mode(False)
     def module(self) -> nn.Module:
         """A new float32 module on the CPU, in eval mode, without gradients; equal weights at every call.

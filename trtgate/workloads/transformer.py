@@ -139,6 +139,11 @@ class Transformer(Workload):
         digest = weights.digest(self.module())
         return artefacts.key(workload=self.name, recipe=_RECIPE, dimensions=asdict(self._dimensions), weights=digest)
 
+    @property
+    def model_key(self) -> str:
+        """The fingerprint, which has the weights and the recipe in it already."""
+        return self.fingerprint
+
     @torch.inference_mode(False)
     def module(self) -> nn.Module:
         """A new float32 encoder on the CPU, in eval mode, without gradients; equal weights at every call."""

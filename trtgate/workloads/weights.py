@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -77,10 +78,15 @@ def _range(owner: nn.Module, name: str, parameter: torch.Tensor) -> tuple[float,
 
 def digest(module: nn.Module) -> str:
     """SHA-256 over names, shapes, datatypes and bytes of all parameters and persistent buffers: 64 hex digits."""
+    return digest_of_tensors(sorted(module.state_dict().items()))
+
+
+def digest_of_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """The same of tensors with their names."""
     total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in tensors:
         total.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        total.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+        total.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
