@@ -99,3 +99,12 @@ class Workload(ABC):
     def evaluation(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Held-out inputs and labels for the task metric (top-1), or None where the workload has no task."""
         return None
+
+
+class DigestedWorkload(Workload):
+    """A workload whose fingerprint has a digest of the weights and the recipe in it: caches need to know no more."""
+
+    @property
+    def model_key(self) -> str:
+        """The fingerprint."""
+        return self.fingerprint

@@ -16,7 +16,7 @@ from torch.nn import functional
 from trtgate import artefacts
 from trtgate.errors import WorkloadError
 from trtgate.workloads import mnist, weights
-from trtgate.workloads.base import Workload
+from trtgate.workloads.base import DigestedWorkload
 
 MIN_TOP1 = 0.95
 
@@ -47,7 +47,7 @@ class SimpleCNN(nn.Module):
         return logits
 
 
-class SimpleCNNWorkload(Workload):
+class SimpleCNNWorkload(DigestedWorkload):
     """`SimpleCNN` trained on real digits, with held-out digits as inputs and for top-1 accuracy.
 
     The trained weights are kept in the cache and used only if their digest is right and nothing that shaped them has
@@ -70,11 +70,6 @@ class SimpleCNNWorkload(Workload):
     def fingerprint(self) -> str:
         """Digest of the trained weights."""
         return artefacts.key(workload=self.name, recipe=_RECIPE, weights=weights.digest(self.module()))
-
-    @property
-    def model_key(self) -> str:
-        """The fingerprint, which has the weights and the recipe in it already."""
-        return self.fingerprint
 
     @torch.inference_mode(False)
     def module(self) -> nn.Module:

@@ -19,7 +19,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from trtgate import artefacts
 from trtgate.errors import UnknownValueError, WorkloadError
 from trtgate.workloads import conditioning, images, weights
-from trtgate.workloads.base import Workload
+from trtgate.workloads.base import DigestedWorkload
 
 NAMES = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
 
@@ -34,7 +34,7 @@ _RECIPE = 1
 _DIGEST = "digest"
 
 
-class TorchvisionModel(Workload):
+class TorchvisionModel(DigestedWorkload):
     """One classifier: pictures of shape (batch, 3, 224, 224) in, logits of shape (batch, 1000) out.
 
     Random weights are conditioned by data (`trtgate.workloads.conditioning`). What conditioning found is kept in the
@@ -65,11 +65,6 @@ class TorchvisionModel(Workload):
         """Digest of the weights themselves and of the library that holds the architecture."""
         digest = weights.digest(self.module()) if self._pretrained else self._conditioning()[1]
         return artefacts.key(workload=self.name, weights=digest, torchvision=torchvision.__version__)
-
-    @property
-    def model_key(self) -> str:
-        """The fingerprint, which has the weights and the recipe in it already."""
-        return self.fingerprint
 
     @torch.inference_mode(False)
     def module(self) -> nn.Module:

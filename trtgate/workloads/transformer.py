@@ -13,7 +13,7 @@ from torch.nn import functional
 from trtgate import artefacts
 from trtgate.errors import UsageError
 from trtgate.workloads import weights
-from trtgate.workloads.base import Workload
+from trtgate.workloads.base import DigestedWorkload
 from trtgate.workloads.registry import TRANSFORMER_TOKENS
 
 _SEED = 768
@@ -106,7 +106,7 @@ class Encoder(nn.Module):
         return states, torch.tanh(self.pooler(states[:, 0]))
 
 
-class Transformer(Workload):
+class Transformer(DigestedWorkload):
     """`Encoder` of BERT-base's shape on random sentences.
 
     Its weights need no data to behave: LayerNorm after every branch keeps activations at order one.
@@ -138,11 +138,6 @@ class Transformer(Workload):
         """Digest of the weights and of the recipe of the network."""
         digest = weights.digest(self.module())
         return artefacts.key(workload=self.name, recipe=_RECIPE, dimensions=asdict(self._dimensions), weights=digest)
-
-    @property
-    def model_key(self) -> str:
-        """The fingerprint, which has the weights and the recipe in it already."""
-        return self.fingerprint
 
     @torch.inference_mode(False)
     def module(self) -> nn.Module:
